@@ -1,0 +1,28 @@
+"""Admin for fairseq: deep Post-LN Transformers that train.
+
+Importing the package, as ``fairseq-train --user-dir admin_fairseq`` does, registers the
+``admin_transformer`` architectures and the ``radam`` optimizer, and mends what today's torch and
+numpy break in fairseq. Read the modules in this order:
+
+1. ``residual``      the one equation, ``f(x) + omega * x``, as a module
+2. ``layers``        which residual sites a layer has, and in which order
+3. ``model``         the architectures, and what ``--init-type`` does when a model is built
+4. ``options``       the flags, and the combinations that are refused
+5. ``profiling``     one forward pass over the sites -> ``Profile``
+6. ``profile_file``  ``Profile`` <-> a text file that a person can read
+7. ``omega_init``    ``Profile`` -> the model's omegas
+8. ``first_step``    stage 1 inside ``fairseq-train``, and ``--init-type adaptive-auto``
+9. ``optim``         RAdam
+10. ``compat``       mends for fairseq on today's Python, each feature-tested
+11. ``cli``          the ``admin-fairseq`` command; ``average`` and ``plots`` serve it
+"""
+
+from .version import __version__  # noqa: F401 isort:skip
+
+from . import compat
+
+compat.apply()
+
+from . import errors, model, optim  # noqa: E402,F401
+
+errors.install_excepthook()

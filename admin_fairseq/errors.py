@@ -1,0 +1,32 @@
+"""Mistakes that the user can mend: one message, the way out, no traceback."""
+
+import sys
+
+
+class AdminError(ValueError):
+    """A mistake in flags or files. The message names all that is wrong, and what to do."""
+
+
+def raise_all(heading, problems):
+    """Raise one :class:`AdminError` that lists every problem; return quietly if there is none."""
+    if problems:
+        lines = [heading] + [f"  - {problem}" for problem in problems]
+        raise AdminError("\n".join(lines))
+
+
+def install_excepthook():
+    """Show an :class:`AdminError` that reaches the top as its message alone, exit code 1.
+
+    fairseq's commands do not catch errors, so a wrong flag would end in thirty lines of their
+    frames. Other exceptions go to the hook that was there before.
+    """
+    previous = sys.excepthook
+
+    def show(kind, error, traceback):
+        if isinstance(error, AdminError):
+            sys.stdout.flush()
+            print(f"admin_fairseq: error: {error}", file=sys.stderr)
+        else:
+            previous(kind, error, traceback)
+
+    sys.excepthook = show

@@ -1,0 +1,150 @@
+"""What happens at the first training step: stage 1, and ``--init-type adaptive-auto``.
+
+Only there are the batch, the device and the precision those of the run, so that is where the
+model is measured. fairseq's trainer calls ``task.train_step`` with all that is needed; the model
+puts itself before that call once, and takes itself away again.
+"""
+
+import logging
+import platform
+from collections import OrderedDict
+
+import fairseq
+import numpy
+import torch
+
+from . import options, profile_file
+from .errors import AdminError
+from .omega_init import apply_profile
+from .profiling import profile_omega
+from .residual import named_sites
+from .version import __version__
+
+logger = logging.getLogger(__name__)
+
+
+def profile_at_first_step(model, args, task):
+    """Have ``model`` profiled before the first step that ``task`` trains it with."""
+    built, train_step = model, task.train_step
+
+    def first_train_step(sample, model, criterion, optimizer, update_num, *rest, **named):
+        if any(module is built for module in model.modules()):  # trainers wrap the model
+            with autocast_like(optimizer, sample):
+                start(built, sample, optimizer, args)
+            # only now: should profiling run out of memory, fairseq skips the batch and goes on
+            task.__dict__.pop("train_step", None)
+        return train_step(sample, model, criterion, optimizer, update_num, *rest, **named)
+
+    task.train_step = first_train_step
+
+
+def start(model, sample, optimizer, args):
+    """Profile; then either leave (stage 1) or start training with what was measured."""
+    if args.init_type == "adaptive-profiling":
+        if model.restored:
+            raise AdminError(
+                "--init-type adaptive-profiling: a checkpoint was loaded, and a profile is of fresh weights; "
+                "use an empty --save-dir, and no --restore-file or --finetune-from-model"
+            )
+        measure(model, sample, args)
+        raise SystemExit(0)
+    if model.restored:
+        logger.info("omegas come from the checkpoint; nothing is profiled")
+        return
+    profile = measure(model, sample, args)
+    share_from_first_process(model, profile)
+    refresh_master_weights(optimizer)
+    args.admin_omega = {name: float(site.omega[0]) for name, site in named_sites(model).items()}
+
+
+def measure(model, sample, args):
+    """Profile in the first process, write the file and log the table; None in the others.
+
+    The first process holds the batch that would come first on one device.
+    """
+    if is_distributed() and torch.distributed.get_rank() != 0:
+        return None
+    profile = profile_omega(model, sample, count_padding=args.admin_count_padding)
+    profile.provenance = provenance(sample, args)
+    path = options.profile_path(args)
+    try:
+        profile_file.save(profile, path)
+    except OSError as error:
+        raise AdminError(f"--admin-profile {path}: the profile cannot be written: {error}") from None
+    logger.info("profile of the first training batch:\n%s", profile_file.table(profile))
+    logger.info("profile written to %s", path)
+    return profile
+
+
+def provenance(sample, args):
+    """Return what a reader needs to judge a profile, and to make it again."""
+    net_input = sample["net_input"]
+    facts = OrderedDict()
+    facts["admin_fairseq"] = __version__
+    facts["fairseq"] = fairseq.__version__
+    facts["torch"] = torch.__version__
+    facts["numpy"] = numpy.__version__
+    facts["python"] = platform.python_version()
+    facts["architecture"] = args.arch if hasattr(args, "arch") else "admin_transformer"
+    facts["layers"] = f"{args.encoder_layers}-{args.decoder_layers}"
+    facts["embed dim"] = f"{args.encoder_embed_dim}-{args.decoder_embed_dim}"
+    facts["ffn embed dim"] = f"{args.encoder_ffn_embed_dim}-{args.decoder_ffn_embed_dim}"
+    facts["attention heads"] = f"{args.encoder_attention_heads}-{args.decoder_attention_heads}"
+    facts["seed"] = getattr(args, "seed", None)
+    facts["sentences"] = sample["nsentences"]
+    facts["target tokens"] = sample["ntokens"]
+    facts["source tokens"] = int(net_input["src_lengths"].sum())
+    facts["padding"] = "counted" if args.admin_count_padding else "excluded"
+    facts["device"] = net_input["src_tokens"].device.type
+    facts["precision"] = precision(args)
+    facts["command"] = options.command_line()
+    return facts
+
+
+def precision(args):
+    """Return the run's precision, by the name of fairseq's flag."""
+    return next((name for name in ("fp16", "bf16", "amp") if getattr(args, name, False)), "fp32")
+
+
+def autocast_like(optimizer, sample):
+    """Return the context that fairseq runs this optimizer's forward pass in (``--amp``)."""
+    device = sample["net_input"]["src_tokens"].device.type
+    amp = type(optimizer).__name__ == "AMPOptimizer" and device == "cuda"
+    return torch.autocast(device, enabled=amp)
+
+
+def is_distributed():
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+@torch.no_grad()
+def share_from_first_process(model, profile):
+    """Give every process the omegas that the first one measured."""
+    if profile is not None:
+        apply_profile(model, profile)
+    if is_distributed():
+        for site in named_sites(model).values():
+            torch.distributed.broadcast(site.omega.data, src=0)
+
+
+@torch.no_grad()
+def refresh_master_weights(optimizer):
+    """Copy the model's weights into fairseq's float32 master copies (``--fp16``, ``--bf16``).
+
+    fairseq makes these copies before the first step and writes them over the model's weights after
+    it: an omega that is set in between would be lost. They are one flat tensor per device, or a
+    list with ``--fp16-no-flatten-grads``; other precisions have none.
+    """
+    masters = getattr(optimizer, "fp32_params", None)
+    if masters is None:
+        return
+    if not isinstance(masters, dict):
+        for weight, master in zip(optimizer.fp16_params, masters):
+            master.data.copy_(weight.data)
+        return
+    for device, master in masters.items():
+        weights = [w for w in optimizer.fp16_params if len(masters) == 1 or w.device.index == device]
+        offset = 0
+        for weight in weights:
+            master.data[offset : offset + weight.numel()].copy_(weight.data.view(-1))
+            offset += weight.numel()

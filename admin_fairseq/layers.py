@@ -1,0 +1,76 @@
+"""Encoder and decoder layers: fairseq's own, with a named residual site per connection.
+
+fairseq's layers send every residual connection through one method, ``residual_connection``, that
+does not know which connection it serves. So each ``forward`` first lines up this call's sites in
+order, ``residual_connection`` takes the next one, and none may be left over at the end. The line
+is laid anew at every call: after an exception half-way through a layer (fairseq swallows CUDA's
+out-of-memory errors and goes on) the next call is right again.
+"""
+
+from fairseq.modules.transformer_layer import (
+    TransformerDecoderLayerBase,
+    TransformerEncoderLayerBase,
+)
+
+from .residual import OmegaResidual
+
+
+class ResidualSites:
+    """Mix-in that routes ``residual_connection`` to the sites of the running forward pass."""
+
+    def line_up(self, *sites):
+        self._sites_ahead = list(sites)
+
+    def residual_connection(self, x, residual):
+        return self._sites_ahead.pop(0)(x, residual)
+
+    def check_all_used(self):
+        if self._sites_ahead:
+            raise RuntimeError(
+                f"{type(self).__name__}: fairseq's forward left {len(self._sites_ahead)} residual "
+                "site(s) unused; this fairseq release lays out its layers in another way"
+            )
+
+
+def scaled_sites(cfg):
+    """Whether the init type of a model's configuration gives its sites an omega."""
+    return getattr(cfg, "init_type", "default").startswith("adaptive")
+
+
+class AdminEncoderLayer(ResidualSites, TransformerEncoderLayerBase):
+    """Encoder layer with the sites ``self_attn_residual`` and ``ffn_residual``."""
+
+    def __init__(self, cfg, return_fc=False):
+        super().__init__(cfg, return_fc=return_fc)
+        # fairseq 0.12.2's fused path skips residual_connection in evaluation mode
+        self.can_use_fastpath = False
+        self.self_attn_residual = OmegaResidual(self.embed_dim, scaled_sites(cfg))
+        self.ffn_residual = OmegaResidual(self.embed_dim, scaled_sites(cfg))
+
+    def forward(self, x, *args, **kwargs):
+        """x: T x B x C. Arguments and result are those of fairseq's encoder layer."""
+        self.line_up(self.self_attn_residual, self.ffn_residual)
+        out = super().forward(x, *args, **kwargs)
+        self.check_all_used()
+        return out
+
+
+class AdminDecoderLayer(ResidualSites, TransformerDecoderLayerBase):
+    """Decoder layer with the sites ``self_attn_residual``, ``encoder_attn_residual``, ``ffn_residual``."""
+
+    def __init__(self, cfg, no_encoder_attn=False, **kwargs):
+        super().__init__(cfg, no_encoder_attn, **kwargs)
+        self.self_attn_residual = OmegaResidual(self.embed_dim, scaled_sites(cfg))
+        if not no_encoder_attn:
+            self.encoder_attn_residual = OmegaResidual(self.embed_dim, scaled_sites(cfg))
+        self.ffn_residual = OmegaResidual(self.embed_dim, scaled_sites(cfg))
+
+    def forward(self, x, encoder_out=None, *args, **kwargs):
+        """x: T x B x C. Arguments and result are those of fairseq's decoder layer."""
+        if self.encoder_attn is not None and encoder_out is not None:
+            self.line_up(self.self_attn_residual, self.encoder_attn_residual, self.ffn_residual)
+        else:
+            self.line_up(self.self_attn_residual, self.ffn_residual)
+        out = super().forward(x, encoder_out, *args, **kwargs)
+        self.check_all_used()
+        return out

@@ -1,0 +1,82 @@
+"""Profile -> model: fill every omega, by exact site names."""
+
+import logging
+
+import torch
+
+from . import options, profile_file
+from .errors import AdminError
+from .residual import first_sites, named_sites
+
+logger = logging.getLogger(__name__)
+
+
+@torch.no_grad()
+def apply_profile(model, profile):
+    """Fill each site's omega vector (C,) with the profile's scalar for it.
+
+    Raises:
+        AdminError: if the sites of model and profile differ; it lists both differences, and the
+            model is untouched.
+    """
+    sites = named_sites(model)
+    missing = [name for name in sites if name not in profile.sites]
+    foreign = [name for name in profile.sites if name not in sites]
+    plain = [name for name, site in sites.items() if site.omega is None]
+    if missing or foreign or plain:
+        raise AdminError(
+            "the profile does not fit the model:"
+            + _listed("in the model but not in the profile", missing)
+            + _listed("in the profile but not in the model", foreign)
+            + _listed("in the model, but without an omega (its --init-type is not adaptive)", plain)
+        )
+    for name, omega in profile.omega.items():
+        sites[name].omega.fill_(omega)
+
+
+def _listed(what, names):
+    return "".join(f"\n  - {what}: {name}" for name in names)
+
+
+def freeze_first(model):
+    """Keep the first omega of every stack at 1 (``--freeze-first-omega``)."""
+    sites = named_sites(model)
+    for name in first_sites(sites):
+        if sites[name].omega is not None:
+            sites[name].omega.requires_grad_(False)
+
+
+def start_from_file(model, args):
+    """``--init-type adaptive``: fill the omegas from the profile, unless a checkpoint brings them.
+
+    The values are copied into ``args``, which fairseq stores in every checkpoint, so that nothing
+    that is built from a checkpoint (generation, averaging, ensembles) looks for the file again.
+    """
+    if getattr(args, "admin_omega", None) is not None:
+        return
+    restored = options.checkpoint_to_restore(args)
+    if restored:
+        logger.info("omegas come from the checkpoint %s; no profile is read", restored)
+        args.admin_omega = {}
+        return
+    path = options.profile_path(args)
+    try:
+        profile = profile_file.load(path)
+        apply_profile(model, profile)
+        _check_first(model, profile, args)
+    except AdminError as error:
+        message = str(error) if str(error).startswith(path) else f"{path}: {error}"
+        raise AdminError(
+            f"{message}\nMake the profile of this model with\n  "
+            + options.command_line(init_type="adaptive-profiling", admin_profile=path)
+        ) from None
+    args.admin_omega = dict(profile.omega)
+    logger.info("omegas of %d residual sites filled from %s", len(profile.sites), path)
+
+
+def _check_first(model, profile, args):
+    """A frozen first omega has to be 1: an edited profile may say otherwise."""
+    if args.freeze_first_omega:
+        for name in first_sites(named_sites(model)):
+            if profile.omega[name] != 1:
+                raise AdminError(f"{name} has omega {profile.omega[name]}, but --freeze-first-omega keeps it at 1")

@@ -1,0 +1,139 @@
+"""The plugin's flags, and the combinations of flags that cannot work."""
+
+import os
+import shlex
+import sys
+from dataclasses import dataclass, field, fields
+from typing import Optional
+
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+
+from .errors import raise_all
+
+INIT_TYPES = ("default", "adaptive-profiling", "adaptive", "adaptive-auto")
+
+
+@dataclass
+class AdminOptions(FairseqDataclass):
+    """Flags of the ``admin_transformer`` architectures, beside those of fairseq's ``transformer``."""
+
+    init_type: ChoiceEnum(INIT_TYPES) = field(
+        default="default",
+        metadata={
+            "help": "how residual sites scale and start: default is fairseq's Post-LN (or Pre-LN, with the "
+            "normalize-before flags); adaptive-profiling measures the first batch, writes the profile and exits; "
+            "adaptive trains Admin from the profile; adaptive-auto does both in one run"
+        },
+    )
+    admin_profile: Optional[str] = field(
+        default=None,
+        metadata={"help": "the profile to write or read (default: admin.profile in --save-dir)"},
+    )
+    freeze_first_omega: bool = field(
+        default=False,
+        metadata={"help": "keep the first omega of both stacks at 1: folding the model is then free"},
+    )
+    admin_count_padding: bool = field(
+        default=False,
+        metadata={"help": "profile over padding positions too, as the authors' code does"},
+    )
+
+
+def complete(args):
+    """Give ``args`` the flags that it lacks: models may be built from code or old checkpoints."""
+    for flag in fields(AdminOptions):
+        if flag.name != "_name" and not hasattr(args, flag.name):
+            setattr(args, flag.name, flag.default)
+
+
+def profile_path(args):
+    """Return where the run's profile lies."""
+    return args.admin_profile or os.path.join(getattr(args, "save_dir", None) or "", "admin.profile")
+
+
+def checkpoint_to_restore(args):
+    """Return the checkpoint that fairseq-train will load before training, or None.
+
+    Follows ``fairseq.checkpoint_utils.load_checkpoint``: a file that is not there is not loaded.
+    """
+    restore_file = getattr(args, "restore_file", None) or "checkpoint_last.pt"
+    suffix = getattr(args, "checkpoint_suffix", None) or ""
+    if restore_file == "checkpoint_last.pt":
+        save_dir = getattr(args, "save_dir", None) or ""
+        candidates = [
+            os.path.join(save_dir, f"checkpoint_last{suffix}.pt"),
+            getattr(args, "continue_once", None),
+            getattr(args, "finetune_from_model", None),
+        ]
+    else:
+        candidates = [restore_file.replace(".pt", suffix + ".pt")]
+    return next((path for path in candidates if path and os.path.isfile(path)), None)
+
+
+def command_line(**changed_flags):
+    """Return this process's command, with some flags set: ``command_line(init_type="adaptive")``."""
+    words = [os.path.basename(sys.argv[0])] + sys.argv[1:]
+    for name, value in changed_flags.items():
+        flag = "--" + name.replace("_", "-")
+        words = [word for word in words if not word.startswith(flag + "=")]
+        if flag in words:
+            at = words.index(flag)
+            del words[at : at + 2]
+        words += [flag, value]
+    return " ".join(shlex.quote(word) for word in words)
+
+
+def check(args):
+    """Refuse flags that contradict each other.
+
+    Raises:
+        AdminError: with every reason at once.
+    """
+    if args.init_type not in INIT_TYPES:
+        raise_all("unknown init type:", [f"--init-type {args.init_type}: choose from {', '.join(INIT_TYPES)}"])
+    if not args.init_type.startswith("adaptive"):
+        return
+    measures = args.init_type in ("adaptive-profiling", "adaptive-auto")
+    rules = [
+        (_given(args, "encoder_normalize_before"), "--encoder-normalize-before: Admin is Post-LN; leave it out"),
+        (_given(args, "decoder_normalize_before"), "--decoder-normalize-before: Admin is Post-LN; leave it out"),
+        (_given(args, "base_layers"), "--base-layers: these layers have no residual site; leave it out"),
+        (
+            _given(args, "ddp_backend") == "fully_sharded",
+            "--ddp-backend fully_sharded: its flat shards have no omega to fill; use legacy_ddp or pytorch_ddp",
+        ),
+        (
+            measures and _given(args, "encoder_layerdrop"),
+            "--encoder-layerdrop: a dropped layer cannot be measured; profile without it, train with it",
+        ),
+        (
+            measures and _given(args, "decoder_layerdrop"),
+            "--decoder-layerdrop: a dropped layer cannot be measured; profile without it, train with it",
+        ),
+    ]
+    if args.init_type == "adaptive-auto":
+        rules += [
+            (
+                _given(args, "store_ema"),
+                "--store-ema: the average would start before omega is set; use adaptive-profiling, then adaptive",
+            ),
+            (
+                _given(args, "quant_noise_pq"),
+                "--quant-noise-pq: the noise changes weights while measuring; use adaptive-profiling, then adaptive",
+            ),
+        ]
+    if args.init_type == "adaptive-profiling":
+        restored = checkpoint_to_restore(args)
+        rules.append(
+            (
+                restored,
+                f"{restored}: fairseq would load this checkpoint first, and a profile is of fresh weights; "
+                "use an empty --save-dir, and no --restore-file or --finetune-from-model",
+            )
+        )
+    problems = [reason for broken, reason in rules if broken]
+    raise_all(f"--init-type {args.init_type} cannot work with:", problems)
+
+
+def _given(args, name):
+    return getattr(args, name, None)

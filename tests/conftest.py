@@ -1,0 +1,39 @@
+import random
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import admin_fairseq  # noqa: E402,F401
+from helpers import run  # noqa: E402
+
+torch.set_num_threads(1)
+
+
+def write_corpus(folder, sizes, seed=5):
+    """Pairs of made-up sentences in which each target word stands for one source word."""
+    rng = random.Random(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, size in sizes.items():
+        sources = [[f"s{rng.randrange(30)}" for _ in range(rng.randrange(2, 9))] for _ in range(size)]
+        (folder / f"{split}.en").write_text("".join(" ".join(words) + "\n" for words in sources))
+        (folder / f"{split}.de").write_text(
+            "".join(" ".join(word.replace("s", "t") for word in reversed(words)) + "\n" for words in sources)
+        )
+
+
+@pytest.fixture(scope="session")
+def data_bin(tmp_path_factory):
+    """A small binarised corpus; its test set has 27 sentences, which is no multiple of 8."""
+    folder = tmp_path_factory.mktemp("corpus")
+    write_corpus(folder, {"train": 120, "valid": 20, "test": 27})
+    run(
+        *"fairseq-preprocess -s en -t de --joined-dictionary --destdir data-bin --workers 1".split(),
+        *"--trainpref train --validpref valid --testpref test".split(),
+        cwd=folder,
+    )
+    return folder / "data-bin"
