@@ -1,0 +1,124 @@
+"""Average checkpoints: the mean of their weights (omegas included). fairseq's script is in no wheel.
+
+Averaging the last epochs is part of the papers' recipes. Average before folding, not after.
+"""
+
+import logging
+import os
+import re
+
+import torch
+
+from . import files
+from .errors import AdminError, raise_all
+
+logger = logging.getLogger(__name__)
+
+
+def find_checkpoints(folder, count, by_updates=False, upper_bound=None):
+    """Return the last ``count`` checkpoints of a ``--save-dir``, newest first.
+
+    Args:
+        folder: the ``--save-dir``.
+        count: how many.
+        by_updates: take ``checkpoint_EPOCH_UPDATES.pt`` by updates, not ``checkpointEPOCH.pt`` by epoch.
+        upper_bound: ignore those after this epoch, or update.
+
+    Raises:
+        AdminError: if there are fewer.
+    """
+    pattern = re.compile(r"checkpoint_\d+_(\d+)\.pt" if by_updates else r"checkpoint(\d+)\.pt")
+    if not os.path.isdir(folder):
+        raise AdminError(f"--inputs {folder}: no such folder")
+    found = []
+    for name in os.listdir(folder):
+        match = pattern.fullmatch(name)
+        if match and (upper_bound is None or int(match[1]) <= upper_bound):
+            found.append((int(match[1]), os.path.join(folder, name)))
+    if len(found) < count:
+        kind = "update" if by_updates else "epoch"
+        raise AdminError(
+            f"--inputs {folder}: {count} {kind} checkpoints wanted, {len(found)} found; ask for fewer, or "
+            "train with --keep-last-epochs or --keep-interval-updates large enough"
+        )
+    return [path for _, path in sorted(found, reverse=True)[:count]]
+
+
+def load_checkpoint(path):
+    """Load a fairseq checkpoint to the CPU; only allow-listed classes are unpickled.
+
+    Raises:
+        AdminError: naming the file, if it is missing, damaged or something else.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise AdminError(f"{path}: no such checkpoint") from None
+    except Exception as error:  # torch raises half a dozen kinds for files that it cannot read
+        first_line = str(error).strip().split("\n")[0]
+        raise AdminError(f"{path}: cannot be read as a checkpoint: {first_line}") from None
+    if not isinstance(state, dict) or not isinstance(state.get("model"), dict):
+        raise AdminError(f"{path}: not a fairseq checkpoint: it has no 'model'")
+    return state
+
+
+def average(paths):
+    """Return a checkpoint whose weights are the mean of those in ``paths``.
+
+    Means are computed in float64. Half-precision weights come out as float32. All else is that of
+    the first checkpoint, without its optimizer state, which belongs to that checkpoint's weights.
+
+    Raises:
+        AdminError: if a file cannot be read or the models differ.
+    """
+    result, sums, dtypes = None, {}, {}
+    for path in paths:
+        state = load_checkpoint(path)
+        weights = state["model"]
+        if result is None:
+            result = state
+            dtypes = {name: weight.dtype for name, weight in weights.items()}
+            sums = {name: weight.double() for name, weight in weights.items()}
+            continue
+        _check_same_model(paths[0], sums, path, weights)
+        for name, weight in weights.items():
+            sums[name] += weight.double()
+    halves = (torch.float16, torch.bfloat16)
+    result["model"] = {
+        name: (total / len(paths)).to(torch.float32 if dtypes[name] in halves else dtypes[name])
+        for name, total in sums.items()
+    }
+    result.pop("last_optimizer_state", None)
+    return result
+
+
+def _check_same_model(first_path, first, path, weights):
+    problems = [f"only in {first_path}: {name}" for name in first if name not in weights]
+    problems += [f"only in {path}: {name}" for name in weights if name not in first]
+    problems += [
+        f"{name}: {tuple(first[name].shape)} and {tuple(weights[name].shape)}"
+        for name in first
+        if name in weights and first[name].shape != weights[name].shape
+    ]
+    raise_all(f"{path} is not the same model as {first_path}:", problems)
+
+
+def average_to_file(paths, output):
+    """Average ``paths`` and write the result to ``output``.
+
+    Raises:
+        AdminError: if ``output`` is one of the inputs, or anything cannot be read or written.
+    """
+    if os.path.realpath(output) in {os.path.realpath(path) for path in paths}:
+        raise AdminError(f"--output {output}: is one of the inputs, and would be overwritten")
+    if not os.path.isdir(os.path.dirname(os.path.abspath(output))):
+        raise AdminError(f"--output {output}: its folder does not exist")
+    for path in paths:
+        logger.info("averaging %s", path)
+    mean = average(paths)
+    try:
+        with files.replacing(output) as file:
+            torch.save(mean, file)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        raise AdminError(f"--output {output}: cannot be written: {error}") from None
+    logger.info("average of %d checkpoints written to %s", len(paths), output)

@@ -1,0 +1,107 @@
+"""The ``admin-fairseq`` command: what has to be done with profiles and checkpoints outside training."""
+
+import argparse
+import logging
+import os
+import sys
+from collections import OrderedDict
+
+from . import average, profile_file
+from .errors import AdminError
+from .residual import stack_of
+from .version import __version__
+
+
+def build_parser():
+    parser = argparse.ArgumentParser(
+        prog="admin-fairseq",
+        description="Tools for profiles and checkpoints of admin_fairseq. Training and translation are fairseq's "
+        "own commands, with --user-dir admin_fairseq.",
+    )
+    parser.add_argument("--version", action="version", version=f"admin_fairseq {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    command = commands.add_parser("profile", help="print a profile as a table, or draw it")
+    command.add_argument("path", help="the profile: ours, or the authors' profile.ratio.init")
+    command.add_argument("--plot", metavar="OUT.png", help="draw omega against depth, both stacks")
+    command.set_defaults(run=run_profile)
+
+    command = commands.add_parser(
+        "average",
+        help="average checkpoints",
+        description="Average the weights of checkpoints: those named, or the last ones of a --save-dir. "
+        "Flags are those of fairseq's scripts/average_checkpoints.py.",
+    )
+    command.add_argument("--inputs", nargs="+", required=True, help="checkpoints, or one folder that holds them")
+    command.add_argument("--output", required=True, help="the checkpoint to write")
+    last = command.add_mutually_exclusive_group()
+    last.add_argument("--num-epoch-checkpoints", type=positive, metavar="N", help="the last N of checkpointEPOCH.pt")
+    last.add_argument("--num-update-checkpoints", type=positive, metavar="N", help="the last N by updates")
+    command.add_argument(
+        "--checkpoint-upper-bound", type=int, metavar="N", help="none after this epoch (or update)"
+    )
+    command.set_defaults(run=run_average)
+    return parser
+
+
+def positive(text):
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is less than 1")
+    return value
+
+
+def run_profile(args):
+    profile = profile_file.load(args.path)
+    for key, value in profile.provenance.items():
+        print(f"{key}: {value}")
+    print()
+    print(profile_file.table(profile))
+    if args.plot:
+        plot_profile(profile, args.plot)
+
+
+def plot_profile(profile, path):
+    """Draw a profile's omegas against depth, one line per stack."""
+    from . import plots
+
+    stacks = OrderedDict()
+    for name, omega in profile.omega.items():
+        stacks.setdefault(stack_of(name), []).append(omega)
+    try:
+        plots.save_figure(path, lambda axis: plots.draw_omega(axis, stacks))
+    except (OSError, ValueError) as error:  # ValueError: matplotlib does not know the file's ending
+        raise AdminError(f"--plot {path}: {error}") from None
+
+
+def run_average(args):
+    count = args.num_epoch_checkpoints or args.num_update_checkpoints
+    if count:
+        if len(args.inputs) != 1:
+            raise AdminError("--inputs: name one folder to take the last checkpoints from")
+        by_updates = args.num_update_checkpoints is not None
+        paths = average.find_checkpoints(args.inputs[0], count, by_updates, args.checkpoint_upper_bound)
+    else:
+        paths = args.inputs
+        if args.checkpoint_upper_bound is not None:
+            raise AdminError("--checkpoint-upper-bound goes with --num-epoch-checkpoints or --num-update-checkpoints")
+        folders = [path for path in paths if os.path.isdir(path)]
+        if folders:
+            raise AdminError(
+                f"--inputs {folders[0]}: a folder; say which with --num-epoch-checkpoints or --num-update-checkpoints"
+            )
+    average.average_to_file(paths, args.output)
+
+
+def main(argv=None):
+    """Run the command; exit code 0 if it worked, 1 for a mistake in the files, 2 for one in the flags."""
+    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
+    args = build_parser().parse_args(argv)
+    try:
+        args.run(args)
+    except AdminError as error:
+        print(f"admin-fairseq: error: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
