@@ -55,8 +55,9 @@ def load_checkpoint(path):
     except FileNotFoundError:
         raise AdminError(f"{path}: no such checkpoint") from None
     except Exception as error:  # torch raises half a dozen kinds for files that it cannot read
-        first_line = str(error).strip().split("\n")[0]
-        raise AdminError(f"{path}: cannot be read as a checkpoint: {first_line}") from None
+        foreign = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
+        reason = f"it holds a {foreign[1]}, which is not loaded" if foreign else str(error).strip().split("\n")[0]
+        raise AdminError(f"{path}: cannot be read as a checkpoint: {reason}") from None
     if not isinstance(state, dict) or not isinstance(state.get("model"), dict):
         raise AdminError(f"{path}: not a fairseq checkpoint: it has no 'model'")
     return state

@@ -83,7 +83,8 @@ def _parse(text):
     header = [line[1:].strip() for line in lines if line.startswith("#")]
     if not header[0].startswith("Admin profile"):
         raise ValueError("not a profile: its first line does not say 'Admin profile'")
-    provenance = OrderedDict(line.split(": ", 1) for line in header[len(ABOUT) :] if ": " in line)
+    facts = (line.partition(":") for line in header[len(ABOUT) :])
+    provenance = OrderedDict((key, value.strip()) for key, colon, value in facts if colon)
     version, count = provenance.pop("version", None), provenance.pop("sites", None)
     if version != VERSION:
         raise ValueError(f"profile version {version}, but this release reads version {VERSION}")
@@ -125,9 +126,9 @@ def _parse_two_columns(text):
     stacks = []
     for number, line in enumerate(text.splitlines(), 1):
         cells = line.split()
-        if len(cells) != 2:
+        if len(cells) != 2 or not cells[0].isdigit():
             raise ValueError(f"not a profile: line {number} is neither '# Admin profile' nor 'number omega'")
-        place, omega = (_number(number, cell) for cell in cells)
+        place, omega = int(cells[0]), _number(number, cells[1])
         if place == 1:
             stacks.append([])
         if not stacks or place != len(stacks[-1]) + 1:

@@ -54,8 +54,12 @@ def arguments(arch="admin_transformer", layers=(2, 2), dim=16, **flags):
 
 def build(arch="admin_transformer", seed=1, on_task=None, **flags):
     """Build a model with the weights of a seed."""
+    return build_from(arguments(arch, **flags), on_task or task(), seed)
+
+
+def build_from(args, on_task, seed=1):
     torch.manual_seed(seed)
-    return ARCH_MODEL_REGISTRY[arch].build_model(arguments(arch, **flags), on_task or task())
+    return ARCH_MODEL_REGISTRY[args.arch].build_model(args, on_task)
 
 
 def adaptive(seed=1, omegas=None, **flags):
