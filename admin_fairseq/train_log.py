@@ -1,0 +1,40 @@
+"""Reading what fairseq-train logs with ``--log-format json``."""
+
+import json
+import re
+
+RECORD = re.compile(r"\| (train_inner|train|[a-z0-9_]*valid[a-z0-9_]*) \| (\{.*\})\s*$")
+
+
+def read_log(path):
+    """Return (training, validation) records of a log, each a list of dicts in order of updates.
+
+    Names lose their prefix (``valid_ppl`` -> ``ppl``) and values are numbers. A run that was stopped
+    and resumed into the same log may have logged an update twice: the later record counts.
+    """
+    records = {"train": {}, "valid": {}}
+    try:
+        with open(path, encoding="utf-8") as file:
+            for line in file:
+                match = RECORD.search(line)
+                if match:
+                    subset, record = match[1], json.loads(match[2])
+                    kind = "train" if subset.startswith("train") else "valid"
+                    if subset == "train":  # the mean over an epoch, not a state at an update
+                        continue
+                    record = {key.replace(subset + "_", "", 1): _number(value) for key, value in record.items()}
+                    records[kind][record["num_updates"]] = record
+    except FileNotFoundError:
+        pass  # a run that has not begun
+    return tuple([found[update] for update in sorted(found)] for found in records.values())
+
+
+def _number(value):
+    if not isinstance(value, str):
+        return value
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except (TypeError, ValueError):
+            continue
+    return value

@@ -1,0 +1,136 @@
+#!/usr/bin/env bash
+# Admin in a quarter of an hour, on two CPU cores: trains an 18L-18L Transformer on a small generated corpus
+# with Admin and, beside it, with plain Post-LN: same depth, seed, learning rate and updates. Then translates,
+# scores and draws both. Stopped in between, it goes on where it was.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+
+usage() {
+    cat <<'EOF'
+usage: bash scripts/quickstart.sh [--seed N] [--updates N] [--dest DIR]
+
+  --seed N      seed of both trainings (default: 1)
+  --updates N   updates of both trainings (default: 900)
+  --dest DIR    where everything goes (default: runs/quickstart-seedN in the repository)
+
+Environment: PYTHON, the interpreter to use (3.11 or 3.12); VENV, the virtual environment (default: .venv).
+EOF
+}
+
+seed=1 updates=900 dest=""
+while [ $# -gt 0 ]; do
+    case $1 in
+    --seed | --updates | --dest)
+        [ $# -gt 1 ] || { echo "quickstart.sh: error: $1 wants a value" >&2; exit 2; }
+        declare "${1#--}=$2"
+        shift 2
+        ;;
+    -h | --help) usage; exit 0 ;;
+    *) usage >&2; exit 2 ;;
+    esac
+done
+
+# shellcheck source=setup_env.sh
+source "$here/setup_env.sh"
+setup_env recipes
+started=$SECONDS
+dest=${dest:-$here/../runs/quickstart-seed$seed}
+mkdir -p "$dest"
+dest=$(cd "$dest" && pwd)
+cd "$here/.."
+export OMP_NUM_THREADS=1 # one core for each of the two trainings
+export PYTHONUNBUFFERED=1
+
+say() {
+    printf '[%2d:%02d] %s\n' $(((SECONDS - started) / 60)) $(((SECONDS - started) % 60)) "$*"
+}
+
+fail() {
+    echo "quickstart.sh: error: $*" >&2
+    exit 1
+}
+
+logged() { # LOG COMMAND...: run it, its output into LOG
+    local log=$1
+    shift
+    "$@" >>"$log" 2>&1 || fail "$1 failed: see $log"
+}
+
+trap 'jobs -p | xargs -r kill 2>/dev/null' EXIT
+
+if [ ! -d "$dest/data-bin" ]; then
+    say "generating the corpus: written-out numbers, dates, prices and times, English to German"
+    python scripts/make_corpus.py "$dest/text"
+    cat "$dest"/text/train.{en,de} | subword-nmt learn-bpe -s 400 >"$dest/codes" 2>"$dest/preprocess.log"
+    for split in train valid test; do
+        for lang in en de; do
+            subword-nmt apply-bpe -c "$dest/codes" <"$dest/text/$split.$lang" >"$dest/text/$split.bpe.$lang"
+        done
+    done
+    rm -rf "$dest/data-bin.part"
+    logged "$dest/preprocess.log" fairseq-preprocess --source-lang en --target-lang de --joined-dictionary \
+        --trainpref "$dest/text/train.bpe" --validpref "$dest/text/valid.bpe" --testpref "$dest/text/test.bpe" \
+        --destdir "$dest/data-bin.part" --workers 2
+    mv "$dest/data-bin.part" "$dest/data-bin"
+fi
+
+# everything that both models have in common
+recipe=(
+    "$dest/data-bin" --user-dir admin_fairseq --cpu --seed "$seed"
+    --arch admin_transformer --encoder-layers 18 --decoder-layers 18 --share-all-embeddings
+    --encoder-embed-dim 64 --encoder-ffn-embed-dim 128 --encoder-attention-heads 4 --decoder-attention-heads 4
+    --dropout 0.1 --criterion label_smoothed_cross_entropy --label-smoothing 0.1
+    --optimizer adam --adam-betas "(0.9, 0.98)" --clip-norm 0
+    --lr 1e-3 --lr-scheduler inverse_sqrt --warmup-updates 300 --warmup-init-lr 1e-7
+    --max-tokens 1024 --max-update "$updates" --num-workers 0
+    --validate-interval-updates 100 --save-interval-updates 100 --keep-interval-updates 1
+    --no-epoch-checkpoints --log-format json --log-interval 20
+)
+
+if [ ! -f "$dest/admin/admin.profile" ]; then
+    say "stage 1: profiling the first batch"
+    logged "$dest/profile.log" fairseq-train "${recipe[@]}" --save-dir "$dest/admin" --init-type adaptive-profiling
+fi
+
+train() { # NAME INIT_TYPE
+    grep -qs "done training" "$dest/$1/train.log" && return
+    mkdir -p "$dest/$1"
+    logged "$dest/$1/train.log" fairseq-train "${recipe[@]}" --save-dir "$dest/$1" --init-type "$2"
+}
+
+last() { # NAME: its last update and validation perplexity
+    python - "$dest/$1/train.log" <<'EOF'
+import sys
+from admin_fairseq.train_log import read_log
+train, valid = read_log(sys.argv[1])
+update = train[-1]["num_updates"] if train else 0
+print(f"update {update:>4}", f"validation perplexity {valid[-1]['ppl']:7.2f}" if valid else "")
+EOF
+}
+
+say "stage 2: training 18L-18L with Admin and with Post-LN, $updates updates each, side by side"
+train admin adaptive &
+train post-ln default &
+while [ -n "$(jobs -rp)" ]; do
+    for _ in 1 2 3 4 5 6; do
+        sleep 5
+        [ -n "$(jobs -rp)" ] || break
+    done
+    say "Admin: $(last admin) | Post-LN: $(last post-ln)"
+done
+for job in $(jobs -p); do wait "$job" || exit 1; done
+
+say "translating the test set"
+translate() { # NAME
+    [ -f "$dest/$1/test.out" ] && return
+    logged "$dest/$1/test.out.part" fairseq-generate "$dest/data-bin" --user-dir admin_fairseq --cpu \
+        --path "$dest/$1/checkpoint_last.pt" --beam 4 --batch-size 128 --remove-bpe
+    mv "$dest/$1/test.out.part" "$dest/$1/test.out"
+}
+translate admin &
+translate post-ln &
+for job in $(jobs -p); do wait "$job" || exit 1; done
+
+say "results"
+python scripts/quickstart_report.py "$dest" --seed "$seed" --updates "$updates"
+say "done"

@@ -1,0 +1,21 @@
+from admin_fairseq.train_log import read_log
+
+LOG = """2026-01-01 | INFO | fairseq_cli.train | Namespace({'a': 1})
+2026-01-01 | INFO | train_inner | {"epoch": 1, "update": 0.5, "loss": "9.5", "ppl": "350.1", "num_updates": "20", "lr": "5e-05"}
+2026-01-01 | INFO | valid | {"epoch": 1, "valid_loss": "8.25", "valid_nll_loss": "8.0", "valid_ppl": "256", "valid_num_updates": "20"}
+2026-01-01 | INFO | train | {"epoch": 1, "train_loss": "9.1", "train_num_updates": "20"}
+2026-01-01 | INFO | train_inner | {"epoch": 2, "update": 1.5, "loss": "inf", "num_updates": "40"}
+2026-01-01 | INFO | train_inner | {"epoch": 1, "update": 0.5, "loss": "9.4", "num_updates": "20"}
+2026-01-01 | INFO | train_inner | {"epoch": 2, "upda"""
+
+
+def test_reads_records_by_update(tmp_path):
+    path = tmp_path / "train.log"
+    path.write_text(LOG)
+    train, valid = read_log(path)
+    assert [(r["num_updates"], r["loss"]) for r in train] == [(20, 9.4), (40, float("inf"))]
+    assert valid == [{"epoch": 1, "loss": 8.25, "nll_loss": 8.0, "ppl": 256, "num_updates": 20}]
+
+
+def test_a_run_that_has_not_begun(tmp_path):
+    assert read_log(tmp_path / "none") == ([], [])
