@@ -11,8 +11,21 @@ from fairseq.modules.transformer_layer import (
     TransformerDecoderLayerBase,
     TransformerEncoderLayerBase,
 )
+from torch import nn
 
 from .residual import OmegaResidual
+
+# fairseq 0.12.2 keeps a second copy of a layer's weights under these names, for its fused evaluation path
+FASTPATH_COPIES = (
+    "in_proj_weight",
+    "in_proj_bias",
+    "out_proj_weight",
+    "out_proj_bias",
+    "fc1_weight",
+    "fc1_bias",
+    "fc2_weight",
+    "fc2_bias",
+)
 
 
 class ResidualSites:
@@ -42,8 +55,10 @@ class AdminEncoderLayer(ResidualSites, TransformerEncoderLayerBase):
 
     def __init__(self, cfg, return_fc=False):
         super().__init__(cfg, return_fc=return_fc)
-        # fairseq 0.12.2's fused path skips residual_connection in evaluation mode
+        # fairseq 0.12.2's fused path skips residual_connection in evaluation mode: omega would be ignored
         self.can_use_fastpath = False
+        for name in FASTPATH_COPIES:
+            self._parameters.pop(name, None)
         self.self_attn_residual = OmegaResidual(self.embed_dim, scaled_sites(cfg))
         self.ffn_residual = OmegaResidual(self.embed_dim, scaled_sites(cfg))
 
@@ -53,6 +68,12 @@ class AdminEncoderLayer(ResidualSites, TransformerEncoderLayerBase):
         out = super().forward(x, *args, **kwargs)
         self.check_all_used()
         return out
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
+        """Load as any module does; drop what fairseq 0.12.2 stored twice."""
+        for name in FASTPATH_COPIES:
+            state_dict.pop(prefix + name, None)
+        nn.Module._load_from_state_dict(self, state_dict, prefix, *args, **kwargs)
 
 
 class AdminDecoderLayer(ResidualSites, TransformerDecoderLayerBase):

@@ -62,13 +62,13 @@ class AdminTransformerModel(TransformerModel):
         Raises:
             AdminError: if flags contradict each other, or the profile is missing or does not fit.
         """
-        options.complete(args)
+        stored, args = args, options.complete(args)
         options.check(args)
         model = super().build_model(args, task)
         if args.freeze_first_omega:
             omega_init.freeze_first(model)
         if args.init_type == "adaptive":
-            omega_init.start_from_file(model, args)
+            options.store_omega(stored, omega_init.start(model, args))
         elif args.init_type in ("adaptive-profiling", "adaptive-auto"):
             first_step.profile_at_first_step(model, args, task)
         return model

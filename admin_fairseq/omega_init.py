@@ -46,19 +46,24 @@ def freeze_first(model):
             sites[name].omega.requires_grad_(False)
 
 
-def start_from_file(model, args):
+def start(model, args):
     """``--init-type adaptive``: fill the omegas from the profile, unless a checkpoint brings them.
 
-    The values are copied into ``args``, which fairseq stores in every checkpoint, so that nothing
-    that is built from a checkpoint (generation, averaging, ensembles) looks for the file again.
+    Returns:
+        ``{site: omega}``, empty if a checkpoint brings them. fairseq stores it with the arguments
+        in every checkpoint, as ``admin_omega``, and where it is there no profile is looked for:
+        generation, averaging and ensembles need none.
+
+    Raises:
+        AdminError: if the profile is missing, damaged or another model's; it names the file, every
+            difference, and the command that makes the right one.
     """
     if getattr(args, "admin_omega", None) is not None:
-        return
+        return args.admin_omega
     restored = options.checkpoint_to_restore(args)
     if restored:
         logger.info("omegas come from the checkpoint %s; no profile is read", restored)
-        args.admin_omega = {}
-        return
+        return {}
     path = options.profile_path(args)
     try:
         profile = profile_file.load(path)
@@ -70,8 +75,8 @@ def start_from_file(model, args):
             f"{message}\nMake the profile of this model with\n  "
             + options.command_line(init_type="adaptive-profiling", admin_profile=path)
         ) from None
-    args.admin_omega = dict(profile.omega)
     logger.info("omegas of %d residual sites filled from %s", len(profile.sites), path)
+    return dict(profile.omega)
 
 
 def _check_first(model, profile, args):

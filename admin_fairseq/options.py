@@ -3,10 +3,13 @@
 import os
 import shlex
 import sys
+from argparse import Namespace
+from contextlib import nullcontext
 from dataclasses import dataclass, field, fields
 from typing import Optional
 
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from omegaconf import OmegaConf, open_dict
 
 from .errors import raise_all
 
@@ -40,10 +43,23 @@ class AdminOptions(FairseqDataclass):
 
 
 def complete(args):
-    """Give ``args`` the flags that it lacks: models may be built from code or old checkpoints."""
+    """Return ``args`` with the flags that it lacks: models may be built from code, or by hydra.
+
+    A Namespace is completed in place; hydra's DictConfig, which fairseq reads only in part for a
+    model of the legacy kind, becomes a Namespace.
+    """
+    if OmegaConf.is_config(args):
+        args = Namespace(**OmegaConf.to_container(args, resolve=True))
     for flag in fields(AdminOptions):
         if flag.name != "_name" and not hasattr(args, flag.name):
             setattr(args, flag.name, flag.default)
+    return args
+
+
+def store_omega(given_args, omega):
+    """Put the omegas that training starts from into the arguments that fairseq stores in checkpoints."""
+    with open_dict(given_args) if OmegaConf.is_config(given_args) else nullcontext():
+        given_args.admin_omega = omega
 
 
 def profile_path(args):

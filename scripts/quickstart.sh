@@ -101,7 +101,7 @@ train() { # NAME INIT_TYPE
 last() { # NAME: its last update and validation perplexity
     python - "$dest/$1/train.log" <<'EOF'
 import sys
-from admin_fairseq.train_log import read_log
+from admin_fairseq.logs import read_log
 train, valid = read_log(sys.argv[1])
 update = train[-1]["num_updates"] if train else 0
 print(f"update {update:>4}", f"validation perplexity {valid[-1]['ppl']:7.2f}" if valid else "")

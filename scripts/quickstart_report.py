@@ -1,7 +1,6 @@
 """Print and draw what the quick start found: scores with their signature, translations, curves, omegas."""
 
 import argparse
-import re
 from collections import OrderedDict
 from pathlib import Path
 
@@ -9,15 +8,9 @@ from sacrebleu.metrics import BLEU, CHRF
 
 from admin_fairseq import plots, profile_file
 from admin_fairseq.residual import stack_of
-from admin_fairseq.train_log import read_log
+from admin_fairseq.logs import read_generation, read_log
 
 MODELS = OrderedDict([("Admin", "admin"), ("Post-LN", "post-ln")])
-
-
-def hypotheses(path):
-    """Return fairseq-generate's hypotheses in the order of the test set."""
-    found = re.findall(r"^H-(\d+)\t\S+\t(.*)$", path.read_text(encoding="utf-8"), re.M)
-    return [text for _, text in sorted((int(number), text) for number, text in found)]
 
 
 def main():
@@ -35,7 +28,7 @@ def main():
     for name, folder in MODELS.items():
         train, valid = read_log(args.dest / folder / "train.log")
         curves[name] = [(record["num_updates"], record["nll_loss"]) for record in valid]
-        outputs[name] = hypotheses(args.dest / folder / "test.out")
+        outputs[name] = read_generation(args.dest / folder / "test.out")[1]
         if len(outputs[name]) != len(references):
             raise SystemExit(f"{folder}/test.out: {len(outputs[name])} hypotheses for {len(references)} sentences")
         scores = [metric.corpus_score(outputs[name], [references]).score for metric in (bleu, chrf)]

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from admin_fairseq import layers
 from admin_fairseq.residual import named_sites
 from helpers import adaptive, batch, build, task
 
@@ -133,3 +134,29 @@ def test_a_forward_that_skips_a_site_is_an_error():
 def test_separate_dictionaries():
     model = build(init_type="adaptive", admin_omega={}, on_task=task(40, 50))
     assert model(**batch()["net_input"])[0].shape == (4, 6, 50)
+
+
+def test_fairseq_0_12_2_copies_and_fused_path_are_switched_off(monkeypatch):
+    """fairseq 0.12.2 keeps a layer's weights twice and skips residual_connection in evaluation mode."""
+    base = layers.TransformerEncoderLayerBase
+    original = base.__init__
+
+    def as_in_0_12_2(self, *args, **kwargs):
+        original(self, *args, **kwargs)
+        self.can_use_fastpath = True
+        for name in layers.FASTPATH_COPIES:
+            self.register_parameter(name, torch.nn.Parameter(torch.zeros(2)))
+
+    expected = set(adaptive().state_dict())
+    monkeypatch.setattr(base, "__init__", as_in_0_12_2)
+    model = adaptive()
+    assert set(model.state_dict()) == expected
+    assert not any(layer.can_use_fastpath for layer in model.encoder.layers)
+
+    state = dict(model.state_dict())
+    for name in layers.FASTPATH_COPIES:
+        state[f"encoder.layers.1.{name}"] = torch.ones(2)
+    model.load_state_dict(state)
+    state["encoder.layers.1.unknown"] = torch.ones(2)
+    with pytest.raises(RuntimeError, match="unknown"):
+        model.load_state_dict(state)

@@ -1,4 +1,4 @@
-from admin_fairseq.train_log import read_log
+from admin_fairseq.logs import read_generation, read_log
 
 LOG = """2026-01-01 | INFO | fairseq_cli.train | Namespace({'a': 1})
 2026-01-01 | INFO | train_inner | {"epoch": 1, "update": 0.5, "loss": "9.5", "ppl": "350.1", "num_updates": "20", "lr": "5e-05"}
@@ -19,3 +19,9 @@ def test_reads_records_by_update(tmp_path):
 
 def test_a_run_that_has_not_begun(tmp_path):
     assert read_log(tmp_path / "none") == ([], [])
+
+
+def test_translations_come_in_the_order_of_the_data(tmp_path):
+    path = tmp_path / "out"
+    path.write_text("INFO x\nS-1\ta\nT-1\tb c\nH-1\t-0.5\tb\nH-1\t-0.9\tworse\nS-0\td\nT-0\te\nH-0\t-0.1\t\nGenerate test: BLEU\n")
+    assert read_generation(path) == (["e", "b c"], ["", "b"])

@@ -1,4 +1,4 @@
-"""Reading what fairseq-train logs with ``--log-format json``."""
+"""Reading fairseq's output: training logs (``--log-format json``) and translations."""
 
 import json
 import re
@@ -38,3 +38,19 @@ def _number(value):
         except (TypeError, ValueError):
             continue
     return value
+
+
+def read_generation(path):
+    """Return (references, hypotheses) of an output of fairseq-generate, in the order of the data.
+
+    Both are as fairseq prints them: tokenised, without BPE if ``--remove-bpe`` was given. With
+    ``--nbest`` the first hypothesis counts.
+    """
+    found = {"T": {}, "H": {}}
+    with open(path, encoding="utf-8") as file:
+        for line in file:
+            match = re.match(r"(T|H)-(\d+)\t(.*)", line)
+            if match:
+                text = match[3].split("\t", 1)[1] if match[1] == "H" else match[3]
+                found[match[1]].setdefault(int(match[2]), text)
+    return tuple([texts[number] for number in sorted(texts)] for texts in found.values())
