@@ -95,7 +95,8 @@ def run_average(args):
 
 def main(argv=None):
     """Run the command; exit code 0 if it worked, 1 for a mistake in the files, 2 for one in the flags."""
-    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
+    # force: importing fairseq has configured logging already
+    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr, force=True)
     args = build_parser().parse_args(argv)
     try:
         args.run(args)

@@ -8,6 +8,7 @@ with torch 2.13 and numpy 2.3.
 import argparse
 import functools
 import io
+import logging
 
 import numpy as np
 import torch
@@ -15,6 +16,8 @@ import torch
 
 def apply():
     """Apply every mend. Applying them twice changes nothing."""
+    # fairseq asks for tensorboardX on import, even of those who read a table
+    logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.WARNING)
     allow_checkpoint_classes()
     trust_broadcasts()
     keep_last_batch()

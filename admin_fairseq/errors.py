@@ -3,8 +3,12 @@
 import sys
 
 
-class AdminError(ValueError):
-    """A mistake in flags or files. The message names all that is wrong, and what to do."""
+class AdminError(RuntimeError):
+    """A mistake in flags or files. The message names all that is wrong, and what to do.
+
+    A RuntimeError, because fairseq's trainer lets those pass, while for any other kind it first
+    writes ``crash.pt`` into the --save-dir.
+    """
 
 
 def raise_all(heading, problems):

@@ -85,11 +85,9 @@ def provenance(sample, args):
     facts["torch"] = torch.__version__
     facts["numpy"] = numpy.__version__
     facts["python"] = platform.python_version()
-    facts["architecture"] = args.arch if hasattr(args, "arch") else "admin_transformer"
+    facts["architecture"] = getattr(args, "arch", "admin_transformer")
     facts["layers"] = f"{args.encoder_layers}-{args.decoder_layers}"
-    facts["embed dim"] = f"{args.encoder_embed_dim}-{args.decoder_embed_dim}"
-    facts["ffn embed dim"] = f"{args.encoder_ffn_embed_dim}-{args.decoder_ffn_embed_dim}"
-    facts["attention heads"] = f"{args.encoder_attention_heads}-{args.decoder_attention_heads}"
+    facts.update(options.describe(args))
     facts["seed"] = getattr(args, "seed", None)
     facts["sentences"] = sample["nsentences"]
     facts["target tokens"] = sample["ntokens"]

@@ -3,30 +3,39 @@
 import json
 import re
 
-RECORD = re.compile(r"\| (train_inner|train|[a-z0-9_]*valid[a-z0-9_]*) \| (\{.*\})\s*$")
+RECORD = re.compile(r"\| (train_inner|\w*valid\w*) \| (.*\S)\s*$")
 
 
 def read_log(path):
     """Return (training, validation) records of a log, each a list of dicts in order of updates.
 
-    Names lose their prefix (``valid_ppl`` -> ``ppl``) and values are numbers. A run that was stopped
-    and resumed into the same log may have logged an update twice: the later record counts.
+    Reads ``--log-format json`` and ``simple``. Names lose their prefix (``valid_ppl`` -> ``ppl``),
+    values are numbers. A run that was stopped and resumed into the same log may have logged an update
+    twice: the later record counts.
     """
     records = {"train": {}, "valid": {}}
     try:
         with open(path, encoding="utf-8") as file:
             for line in file:
                 match = RECORD.search(line)
-                if match:
-                    subset, record = match[1], json.loads(match[2])
-                    kind = "train" if subset.startswith("train") else "valid"
-                    if subset == "train":  # the mean over an epoch, not a state at an update
-                        continue
-                    record = {key.replace(subset + "_", "", 1): _number(value) for key, value in record.items()}
+                fields = _fields(match[2]) if match else {}
+                record = {name.replace(match[1] + "_", "", 1): _number(value) for name, value in fields.items()}
+                if "num_updates" in record:
+                    kind = "train" if match[1] == "train_inner" else "valid"
                     records[kind][record["num_updates"]] = record
     except FileNotFoundError:
         pass  # a run that has not begun
     return tuple([found[update] for update in sorted(found)] for found in records.values())
+
+
+def _fields(text):
+    """Return name -> value of one record: JSON, ``loss=8.6, ppl=400`` or ``loss 8.6 | ppl 400``."""
+    if text.startswith("{"):
+        try:
+            return json.loads(text)
+        except ValueError:
+            return {}  # the line that a killed run left half written
+    return dict(re.findall(r"(\w+)[= ]([-+.\de]+|inf|nan)(?:,|$| \|)", text))
 
 
 def _number(value):

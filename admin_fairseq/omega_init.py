@@ -5,7 +5,7 @@ import logging
 import torch
 
 from . import options, profile_file
-from .errors import AdminError
+from .errors import AdminError, raise_all
 from .residual import first_sites, named_sites
 
 logger = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ def start(model, args):
     try:
         profile = profile_file.load(path)
         apply_profile(model, profile)
-        _check_first(model, profile, args)
+        check_origin(profile, args)
     except AdminError as error:
         message = str(error) if str(error).startswith(path) else f"{path}: {error}"
         raise AdminError(
@@ -79,9 +79,21 @@ def start(model, args):
     return dict(profile.omega)
 
 
-def _check_first(model, profile, args):
-    """A frozen first omega has to be 1: an edited profile may say otherwise."""
+def check_origin(profile, args):
+    """Refuse the profile of another model whose sites have the same names.
+
+    Two-column files do not say what they were measured on: for them there is nothing to compare.
+    """
+    problems = [
+        f"{name}: {profile.provenance[name]} in the profile, {value} in the model"
+        for name, value in options.describe(args).items()
+        if profile.provenance.get(name, value) != value
+    ]
     if args.freeze_first_omega:
-        for name in first_sites(named_sites(model)):
-            if profile.omega[name] != 1:
-                raise AdminError(f"{name} has omega {profile.omega[name]}, but --freeze-first-omega keeps it at 1")
+        omegas = profile.omega
+        problems += [
+            f"{name} has omega {omegas[name]}, but --freeze-first-omega keeps it at 1"
+            for name in first_sites(omegas)
+            if omegas[name] != 1
+        ]
+    raise_all("the profile is not this model's:", problems)

@@ -1,9 +1,11 @@
 """The plugin's flags, and the combinations of flags that cannot work."""
 
+import logging
 import os
 import shlex
 import sys
 from argparse import Namespace
+from collections import OrderedDict
 from contextlib import nullcontext
 from dataclasses import dataclass, field, fields
 from typing import Optional
@@ -12,6 +14,8 @@ from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from omegaconf import OmegaConf, open_dict
 
 from .errors import raise_all
+
+logger = logging.getLogger(__name__)
 
 INIT_TYPES = ("default", "adaptive-profiling", "adaptive", "adaptive-auto")
 
@@ -86,13 +90,23 @@ def checkpoint_to_restore(args):
     return next((path for path in candidates if path and os.path.isfile(path)), None)
 
 
+def describe(args):
+    """Return what of a model its profile depends on, beside its depth: name -> value, as text."""
+    facts = OrderedDict()
+    for name in ("embed_dim", "ffn_embed_dim", "attention_heads"):
+        facts[name.replace("_", " ")] = f"{getattr(args, 'encoder_' + name)}-{getattr(args, 'decoder_' + name)}"
+    facts["activation"] = str(args.activation_fn)
+    facts["layernorm embedding"] = "yes" if args.layernorm_embedding else "no"
+    return facts
+
+
 def command_line(**changed_flags):
     """Return this process's command, with some flags set: ``command_line(init_type="adaptive")``."""
     words = [os.path.basename(sys.argv[0])] + sys.argv[1:]
     for name, value in changed_flags.items():
         flag = "--" + name.replace("_", "-")
         words = [word for word in words if not word.startswith(flag + "=")]
-        if flag in words:
+        while flag in words:
             at = words.index(flag)
             del words[at : at + 2]
         words += [flag, value]
@@ -108,6 +122,9 @@ def check(args):
     if args.init_type not in INIT_TYPES:
         raise_all("unknown init type:", [f"--init-type {args.init_type}: choose from {', '.join(INIT_TYPES)}"])
     if not args.init_type.startswith("adaptive"):
+        for name in ("admin_profile", "freeze_first_omega", "admin_count_padding"):
+            if getattr(args, name):
+                logger.warning("--%s does nothing with --init-type %s", name.replace("_", "-"), args.init_type)
         return
     measures = args.init_type in ("adaptive-profiling", "adaptive-auto")
     rules = [

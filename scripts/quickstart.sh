@@ -98,13 +98,13 @@ train() { # NAME INIT_TYPE
     logged "$dest/$1/train.log" fairseq-train "${recipe[@]}" --save-dir "$dest/$1" --init-type "$2"
 }
 
-last() { # NAME: its last update and validation perplexity
-    python - "$dest/$1/train.log" <<'EOF'
+last() { # NAME: its last update and validation perplexity; without importing fairseq, which takes seconds
+    PYTHONPATH=$here/../admin_fairseq python - "$dest/$1/train.log" <<'EOF'
 import sys
-from admin_fairseq.logs import read_log
+from logs import read_log
 train, valid = read_log(sys.argv[1])
 update = train[-1]["num_updates"] if train else 0
-print(f"update {update:>4}", f"validation perplexity {valid[-1]['ppl']:7.2f}" if valid else "")
+print(f"update {update:>4}", f"perplexity {valid[-1]['ppl']:6.2f}" if valid else "")
 EOF
 }
 

@@ -37,9 +37,8 @@ setup_env() {
     if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
         echo "installing (PyTorch is large; this is done once)"
         if ! python -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
-            # fairseq 0.12.2 needs omegaconf 2.0, whose metadata newer pips refuse; its build imports torch
-            python -m pip install --quiet 'pip<24.1' 'setuptools<70' wheel 'Cython<3.1' 'numpy<2' torch
-            python -m pip install --quiet --no-build-isolation 'fairseq>=0.12.2,<0.13'
+            # fairseq 0.12.2 needs omegaconf 2.0, whose metadata newer releases of pip refuse
+            python -m pip install --quiet 'pip<24.1'
         fi
         python -m pip install --quiet --constraint "$repository/scripts/constraints.txt" \
             --editable "${repository}[$extras]" || setup_env_fail "the installation failed: see above"

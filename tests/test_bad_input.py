@@ -46,6 +46,21 @@ def test_wrong_depth(data_bin, tmp_path, profile):
         assert f"in the model but not in the profile: encoder.layers.2.{site}" in message
 
 
+def test_other_dimensions(data_bin, tmp_path, profile):
+    """The same depth, so the same sites: what the profile says of its model tells them apart."""
+    flags = ["--encoder-ffn-embed-dim", "48", "--activation-fn", "gelu"]
+    message = refused(data_bin, tmp_path, "--init-type", "adaptive", "--admin-profile", profile, *flags)
+    assert "ffn embed dim: 32-32 in the profile, 48-48 in the model" in message
+    assert "activation: relu in the profile, gelu in the model" in message
+
+
+def test_a_profile_that_cannot_be_written(data_bin, tmp_path):
+    (tmp_path / "file").touch()
+    flags = ["--init-type", "adaptive-profiling", "--admin-profile", tmp_path / "file" / "p"]
+    assert f"--admin-profile {tmp_path}/file/p: the profile cannot be written" in refused(data_bin, tmp_path, *flags)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"], "no crash.pt of a model that was never trained"
+
+
 def test_truncated_profile(data_bin, tmp_path, profile):
     part = tmp_path / "part"
     part.write_text(profile.read_text()[:-40])

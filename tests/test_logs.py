@@ -17,6 +17,21 @@ def test_reads_records_by_update(tmp_path):
     assert valid == [{"epoch": 1, "loss": 8.25, "nll_loss": 8.0, "ppl": 256, "num_updates": 20}]
 
 
+SIMPLE = """2026-01-01 03:12:06 | INFO | train_inner | epoch 001:     20 / 215 loss=8.688, nll_loss=8.645, ppl=400.42, wps=0, num_updates=20, lr=0.0002, gnorm=2.4
+2026-01-01 03:12:06 | INFO | valid | epoch 001 | valid on 'valid' subset | loss 8.25 | nll_loss 8 | ppl 256.0 | num_updates 20 | best_loss 8.25
+2026-01-01 03:12:06 | INFO | fairseq_cli.train | begin validation on "valid" subset
+2026-01-01 03:12:06 | INFO | train | epoch 001 | loss 9.5 | ppl 512 | num_updates 20
+"""
+
+
+def test_reads_the_simple_format_too(tmp_path):
+    path = tmp_path / "train.log"
+    path.write_text(SIMPLE)
+    (train,), (valid,) = read_log(path)
+    assert (train["num_updates"], train["loss"], train["lr"], train["gnorm"]) == (20, 8.688, 0.0002, 2.4)
+    assert (valid["num_updates"], valid["nll_loss"], valid["ppl"], valid["best_loss"]) == (20, 8, 256.0, 8.25)
+
+
 def test_a_run_that_has_not_begun(tmp_path):
     assert read_log(tmp_path / "none") == ([], [])
 

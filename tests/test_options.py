@@ -59,7 +59,8 @@ def test_which_checkpoint_will_be_restored(tmp_path, monkeypatch, flags, expecte
 
 
 def test_the_command_that_makes_the_profile(monkeypatch):
-    words = ["/usr/bin/fairseq-train", "my data", "--init-type", "adaptive", "--admin-profile=old", "--seed", "1"]
+    words = ["/usr/bin/fairseq-train", "my data", "--init-type", "default", "--admin-profile=old", "--seed", "1"]
+    words += ["--init-type", "adaptive"]
     monkeypatch.setattr(sys, "argv", words)
     assert options.command_line(init_type="adaptive-profiling", admin_profile="p") == (
         "fairseq-train 'my data' --seed 1 --init-type adaptive-profiling --admin-profile p"
@@ -93,3 +94,9 @@ def test_architectures(arch, expected):
     for stack in ("encoder", "decoder"):
         sizes = tuple(getattr(args, f"{stack}_{k}") for k in ("layers", "embed_dim", "ffn_embed_dim", "attention_heads"))
         assert sizes == expected
+
+
+def test_flags_without_effect_are_named(caplog):
+    build(init_type="default", freeze_first_omega=True, admin_profile="p")
+    assert "--freeze-first-omega does nothing with --init-type default" in caplog.text
+    assert "--admin-profile does nothing" in caplog.text
