@@ -11,7 +11,7 @@ usage: bash scripts/quickstart.sh [--seed N] [--updates N] [--dest DIR]
 
   --seed N      seed of both trainings (default: 1)
   --updates N   updates of both trainings (default: 900)
-  --dest DIR    where everything goes (default: runs/quickstart-seedN in the repository)
+  --dest DIR    where everything goes (default: runs/quickstart/seedN-updatesN in the repository)
 
 Environment: PYTHON, the interpreter to use (3.11 or 3.12); VENV, the virtual environment (default: .venv).
 EOF
@@ -34,7 +34,7 @@ done
 source "$here/setup_env.sh"
 setup_env recipes
 started=$SECONDS
-dest=${dest:-$here/../runs/quickstart-seed$seed}
+dest=${dest:-$here/../runs/quickstart/seed$seed-updates$updates}
 mkdir -p "$dest"
 dest=$(cd "$dest" && pwd)
 cd "$here/.."
@@ -56,7 +56,19 @@ logged() { # LOG COMMAND...: run it, its output into LOG
     "$@" >>"$log" 2>&1 || fail "$1 failed: see $log"
 }
 
-trap 'jobs -p | xargs -r kill 2>/dev/null' EXIT
+# Background jobs are the fairseq commands themselves (exec), so that they can be ended, and their exit codes kept.
+pids=()
+trap '[ ${#pids[@]} -eq 0 ] || kill "${pids[@]}" 2>/dev/null || true' EXIT
+trap 'exit 130' INT TERM
+
+wait_for_all() { # LOG...: one for each background job, in the order of their start
+    local pid
+    for pid in "${pids[@]}"; do
+        wait "$pid" || fail "a command failed: see $1"
+        shift
+    done
+    pids=()
+}
 
 if [ ! -d "$dest/data-bin" ]; then
     say "generating the corpus: written-out numbers, dates, prices and times, English to German"
@@ -95,7 +107,7 @@ fi
 train() { # NAME INIT_TYPE
     grep -qs "done training" "$dest/$1/train.log" && return
     mkdir -p "$dest/$1"
-    logged "$dest/$1/train.log" fairseq-train "${recipe[@]}" --save-dir "$dest/$1" --init-type "$2"
+    exec fairseq-train "${recipe[@]}" --save-dir "$dest/$1" --init-type "$2" >>"$dest/$1/train.log" 2>&1
 }
 
 last() { # NAME: its last update and validation perplexity; without importing fairseq, which takes seconds
@@ -110,7 +122,9 @@ EOF
 
 say "stage 2: training 18L-18L with Admin and with Post-LN, $updates updates each, side by side"
 train admin adaptive &
+pids+=($!)
 train post-ln default &
+pids+=($!)
 while [ -n "$(jobs -rp)" ]; do
     for _ in 1 2 3 4 5 6; do
         sleep 5
@@ -118,18 +132,22 @@ while [ -n "$(jobs -rp)" ]; do
     done
     say "Admin: $(last admin) | Post-LN: $(last post-ln)"
 done
-for job in $(jobs -p); do wait "$job" || exit 1; done
+wait_for_all "$dest/admin/train.log" "$dest/post-ln/train.log"
 
 say "translating the test set"
 translate() { # NAME
     [ -f "$dest/$1/test.out" ] && return
-    logged "$dest/$1/test.out.part" fairseq-generate "$dest/data-bin" --user-dir admin_fairseq --cpu \
-        --path "$dest/$1/checkpoint_last.pt" --beam 4 --batch-size 128 --remove-bpe
-    mv "$dest/$1/test.out.part" "$dest/$1/test.out"
+    exec fairseq-generate "$dest/data-bin" --user-dir admin_fairseq --cpu --path "$dest/$1/checkpoint_last.pt" \
+        --beam 4 --batch-size 128 --remove-bpe >"$dest/$1/test.part" 2>&1
 }
-translate admin &
-translate post-ln &
-for job in $(jobs -p); do wait "$job" || exit 1; done
+for name in admin post-ln; do
+    translate "$name" &
+    pids+=($!)
+done
+wait_for_all "$dest/admin/test.part" "$dest/post-ln/test.part"
+for name in admin post-ln; do
+    [ -f "$dest/$name/test.out" ] || mv "$dest/$name/test.part" "$dest/$name/test.out"
+done
 
 say "results"
 python scripts/quickstart_report.py "$dest" --seed "$seed" --updates "$updates"
