@@ -106,10 +106,7 @@ def restore_numpy_names():
 
 
 def train_bf16_without_tpu():
-    """``--bf16`` makes fairseq's command line set tpu, and training fails where there is no torch_xla.
-
-    Without a GPU, bf16 needs unflattened master weights too: the flat ones ask CUDA for its device.
-    """
+    """``--bf16`` makes fairseq's command line set tpu, and training fails where there is no torch_xla."""
     from fairseq import utils
     from fairseq.distributed import utils as distributed_utils
 
@@ -119,12 +116,10 @@ def train_bf16_without_tpu():
 
     @functools.wraps(original)
     def call_main(cfg, main, **kwargs):
-        if getattr(cfg.common, "tpu", False) and getattr(utils, "xm", None) is None:
+        if cfg.common.bf16 and getattr(cfg.common, "tpu", False) and getattr(utils, "xm", None) is None:
             for section in cfg.values():
                 if getattr(section, "tpu", None) is not None:
                     section.tpu = False
-            if cfg.common.bf16 and (cfg.common.cpu or not torch.cuda.is_available()):
-                cfg.common.fp16_no_flatten_grads = True
         return original(cfg, main, **kwargs)
 
     distributed_utils.call_main = _mark(call_main)

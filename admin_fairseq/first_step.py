@@ -31,7 +31,6 @@ def profile_at_first_step(model, args, task):
         if any(module is built for module in model.modules()):  # trainers wrap the model
             with autocast_like(optimizer, sample):
                 start(built, sample, optimizer, args)
-            # only now: should profiling run out of memory, fairseq skips the batch and goes on
             task.__dict__.pop("train_step", None)
         return train_step(sample, model, criterion, optimizer, update_num, *rest, **named)
 
@@ -46,26 +45,32 @@ def start(model, sample, optimizer, args):
                 "--init-type adaptive-profiling: a checkpoint was loaded, and a profile is of fresh weights; "
                 "use an empty --save-dir, and no --restore-file or --finetune-from-model"
             )
-        measure(model, sample, args)
+        measure(model, sample, optimizer, args)
         raise SystemExit(0)
     if model.restored:
         logger.info("omegas come from the checkpoint; nothing is profiled")
         return
-    profile = measure(model, sample, args)
+    profile = measure(model, sample, optimizer, args)
     share_from_first_process(model, profile)
     refresh_master_weights(optimizer)
     args.admin_omega = {name: float(site.omega[0]) for name, site in named_sites(model).items()}
 
 
-def measure(model, sample, args):
+def measure(model, sample, optimizer, args):
     """Profile in the first process, write the file and log the table; None in the others.
 
     The first process holds the batch that would come first on one device.
     """
     if is_distributed() and torch.distributed.get_rank() != 0:
         return None
-    profile = profile_omega(model, sample, count_padding=args.admin_count_padding)
-    profile.provenance = provenance(sample, args)
+    try:
+        profile = profile_omega(model, sample, count_padding=args.admin_count_padding)
+    except RuntimeError as error:
+        if "out of memory" not in str(error):
+            raise
+        # fairseq would skip the batch and train on, with omega = 1; and other processes would wait for ever
+        raise AdminError("profiling: the first batch does not fit into memory; lower --max-tokens") from error
+    profile.provenance = provenance(model, sample, optimizer, args)
     path = options.profile_path(args)
     try:
         profile_file.save(profile, path)
@@ -76,7 +81,7 @@ def measure(model, sample, args):
     return profile
 
 
-def provenance(sample, args):
+def provenance(model, sample, optimizer, args):
     """Return what a reader needs to judge a profile, and to make it again."""
     net_input = sample["net_input"]
     facts = OrderedDict()
@@ -94,21 +99,20 @@ def provenance(sample, args):
     facts["source tokens"] = int(net_input["src_lengths"].sum())
     facts["padding"] = "counted" if args.admin_count_padding else "excluded"
     facts["device"] = net_input["src_tokens"].device.type
-    facts["precision"] = precision(args)
+    facts["precision"] = "amp" if is_amp(optimizer) else str(next(model.parameters()).dtype).replace("torch.", "")
     facts["command"] = options.command_line()
     return facts
 
 
-def precision(args):
-    """Return the run's precision, by the name of fairseq's flag."""
-    return next((name for name in ("fp16", "bf16", "amp") if getattr(args, name, False)), "fp32")
+def is_amp(optimizer):
+    """Whether the run is one with ``--amp``."""
+    return type(optimizer).__name__ == "AMPOptimizer"
 
 
 def autocast_like(optimizer, sample):
     """Return the context that fairseq runs this optimizer's forward pass in (``--amp``)."""
     device = sample["net_input"]["src_tokens"].device.type
-    amp = type(optimizer).__name__ == "AMPOptimizer" and device == "cuda"
-    return torch.autocast(device, enabled=amp)
+    return torch.autocast(device, enabled=is_amp(optimizer) and device == "cuda")
 
 
 def is_distributed():

@@ -51,8 +51,8 @@ def start(model, args):
 
     Returns:
         ``{site: omega}``, empty if a checkpoint brings them. fairseq stores it with the arguments
-        in every checkpoint, as ``admin_omega``, and where it is there no profile is looked for:
-        generation, averaging and ensembles need none.
+        in the run's checkpoints, as ``admin_omega`` (a resumed run stores the empty one), and where
+        it is there no profile is looked for: generation, averaging and ensembles need none.
 
     Raises:
         AdminError: if the profile is missing, damaged or another model's; it names the file, every
@@ -67,16 +67,22 @@ def start(model, args):
     path = options.profile_path(args)
     try:
         profile = profile_file.load(path)
+    except AdminError as error:
+        raise AdminError(f"{error}\n{_advice(path)}") from None
+    try:
         apply_profile(model, profile)
         check_origin(profile, args)
-    except AdminError as error:
-        message = str(error) if str(error).startswith(path) else f"{path}: {error}"
-        raise AdminError(
-            f"{message}\nMake the profile of this model with\n  "
-            + options.command_line(init_type="adaptive-profiling", admin_profile=path)
-        ) from None
+    except AdminError as error:  # it may be the right profile of another model: leave it where it is
+        raise AdminError(f"{path}: {error}\n{_advice(path + '.new')}") from None
     logger.info("omegas of %d residual sites filled from %s", len(profile.sites), path)
     return dict(profile.omega)
+
+
+def _advice(path):
+    command = options.command_line(
+        init_type="adaptive-profiling", admin_profile=path, encoder_layerdrop=None, decoder_layerdrop=None
+    )
+    return f"Make the profile of this model with\n  {command}\nand name it with --admin-profile {path}"
 
 
 def check_origin(profile, args):

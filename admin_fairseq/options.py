@@ -1,5 +1,6 @@
 """The plugin's flags, and the combinations of flags that cannot work."""
 
+import glob
 import logging
 import os
 import shlex
@@ -75,7 +76,10 @@ def checkpoint_to_restore(args):
     """Return the checkpoint that fairseq-train will load before training, or None.
 
     Follows ``fairseq.checkpoint_utils.load_checkpoint``: a file that is not there is not loaded.
+    fairseq-hydra-train does not tell a model of its checkpoints: there it is always None.
     """
+    if not hasattr(args, "save_dir") and not hasattr(args, "restore_file"):
+        return None
     restore_file = getattr(args, "restore_file", None) or "checkpoint_last.pt"
     suffix = getattr(args, "checkpoint_suffix", None) or ""
     if restore_file == "checkpoint_last.pt":
@@ -90,6 +94,20 @@ def checkpoint_to_restore(args):
     return next((path for path in candidates if path and os.path.isfile(path)), None)
 
 
+def checkpoints_in(args):
+    """Return the checkpoints in the run's --save-dir."""
+    save_dir = getattr(args, "save_dir", None)
+    return sorted(glob.glob(os.path.join(glob.escape(save_dir), "checkpoint*.pt"))) if save_dir else []
+
+
+def _is_something_else(path):
+    """Whether a file is there that we did not write: a profile may be made anew, other files may not."""
+    if not os.path.isfile(path) or os.path.getsize(path) == 0:
+        return os.path.isdir(path)
+    with open(path, "rb") as file:
+        return not file.read(20).startswith(b"# Admin profile")
+
+
 def describe(args):
     """Return what of a model its profile depends on, beside its depth: name -> value, as text."""
     facts = OrderedDict()
@@ -101,7 +119,10 @@ def describe(args):
 
 
 def command_line(**changed_flags):
-    """Return this process's command, with some flags set: ``command_line(init_type="adaptive")``."""
+    """Return this process's command with other values of some flags; None removes a flag.
+
+    ``command_line(init_type="adaptive", encoder_layerdrop=None)``
+    """
     words = [os.path.basename(sys.argv[0])] + sys.argv[1:]
     for name, value in changed_flags.items():
         flag = "--" + name.replace("_", "-")
@@ -109,7 +130,7 @@ def command_line(**changed_flags):
         while flag in words:
             at = words.index(flag)
             del words[at : at + 2]
-        words += [flag, value]
+        words += [] if value is None else [flag, value]
     return " ".join(shlex.quote(word) for word in words)
 
 
@@ -154,16 +175,23 @@ def check(args):
                 _given(args, "quant_noise_pq"),
                 "--quant-noise-pq: the noise changes weights while measuring; use adaptive-profiling, then adaptive",
             ),
+            (
+                _given(args, "use_bmuf"),
+                "--use-bmuf: it keeps a copy of the weights from before omega is set; use adaptive-profiling, then adaptive",
+            ),
         ]
     if args.init_type == "adaptive-profiling":
-        restored = checkpoint_to_restore(args)
+        found = checkpoint_to_restore(args) or next(iter(checkpoints_in(args)), None)
         rules.append(
             (
-                restored,
-                f"{restored}: fairseq would load this checkpoint first, and a profile is of fresh weights; "
+                found,
+                f"{found}: a profile is of fresh weights, and belongs to the checkpoints beside it; "
                 "use an empty --save-dir, and no --restore-file or --finetune-from-model",
             )
         )
+    if measures:
+        path = profile_path(args)
+        rules.append((_is_something_else(path), f"--admin-profile {path}: is no profile, and would be overwritten"))
     problems = [reason for broken, reason in rules if broken]
     raise_all(f"--init-type {args.init_type} cannot work with:", problems)
 

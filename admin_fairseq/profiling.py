@@ -101,7 +101,8 @@ def profile_omega(model, sample, count_padding=False):
         AdminError: if the model has no omegas, some site did not run, or a variance is not finite.
 
     The pass runs in training mode, so dropout draws from torch's generator: seed it for numbers
-    that repeat. Quantisation noise changes weights in a training pass, and so it does here.
+    that repeat. The one exception to "as it was": fairseq's quantisation noise (``--quant-noise-pq``)
+    stays in the weights of every training pass, and so of this one.
     """
     sites = named_sites(model)
     unscaled = [name for name, site in sites.items() if site.omega is None]

@@ -56,8 +56,13 @@ c3078bc3b36808bf9d20eb2347ed6137016179ef59ec0d2b9b8ecc3fb2880081  test_2017_flic
 58277df3c75f92f7145a11b910b553d1cf82c439249d4dc237c899609eafac22  test_2017_mscoco.de
 "
 
-for tool in python subword-nmt fairseq-preprocess sha256sum; do
-    command -v "$tool" >/dev/null || fail "$tool is not installed: pip install '.[recipes]' in the repository"
+for tool in python subword-nmt fairseq-preprocess; do
+    command -v "$tool" >/dev/null || fail "$tool is not in PATH: pip install '.[recipes]' in the repository"
+done
+downloader=curl
+[ -z "$from" ] || downloader=true
+for tool in gzip sha256sum "$downloader"; do
+    command -v "$tool" >/dev/null || fail "$tool is not installed"
 done
 [ -z "$from" ] || [ -d "$from" ] || fail "--from $from: no such folder"
 mkdir -p "$dest/raw" "$dest/tok" "$dest/bpe"
@@ -108,6 +113,11 @@ if [ ! -s "$codes" ]; then
         subword-nmt learn-bpe -s "$merges" >"$codes.part" 2>"$codes.log"
     mv "$codes.part" "$codes"
 fi
+# what is there of another number of merges is made anew
+if [ "$(cat "$dest/merges" 2>/dev/null)" != "$merges" ]; then
+    rm -rf "$dest/data-bin" "$dest"/bpe/{train,val,test_*}.{en,de}
+    echo "$merges" >"$dest/merges"
+fi
 for split in $splits; do
     for lang in en de; do
         out=$dest/bpe/$split.$lang
@@ -126,4 +136,4 @@ if [ ! -d "$dest/data-bin" ] || [ "$codes" -nt "$dest/data-bin" ]; then
         fail "fairseq-preprocess failed: see $dest/preprocess.log"
     mv "$dest/data-bin.part" "$dest/data-bin"
 fi
-echo "ready: $dest/data-bin (test = 2016, test1 = 2017, test2 = MSCOCO; $(wc -l <"$dest/data-bin/dict.en.txt") types)"
+echo "ready: $dest/data-bin (test = 2016, test1 = 2017, test2 = MSCOCO; $(wc -l <"$dest/data-bin/dict.en.txt") types and fairseq's 4)"

@@ -70,10 +70,14 @@ wait_for_all() { # LOG...: one for each background job, in the order of their st
     pids=()
 }
 
+exec 9>"$dest/lock"
+flock -n 9 || fail "$dest is in use by another quick start, or by trainings that one left behind when it was killed"
+
 if [ ! -d "$dest/data-bin" ]; then
     say "generating the corpus: written-out numbers, dates, prices and times, English to German"
     python scripts/make_corpus.py "$dest/text"
-    cat "$dest"/text/train.{en,de} | subword-nmt learn-bpe -s 400 >"$dest/codes" 2>"$dest/preprocess.log"
+    cat "$dest"/text/train.{en,de} | subword-nmt learn-bpe -s 400 >"$dest/codes" 2>"$dest/preprocess.log" ||
+        fail "subword-nmt failed: see $dest/preprocess.log"
     for split in train valid test; do
         for lang in en de; do
             subword-nmt apply-bpe -c "$dest/codes" <"$dest/text/$split.$lang" >"$dest/text/$split.bpe.$lang"
@@ -99,6 +103,10 @@ recipe=(
     --no-epoch-checkpoints --log-format json --log-interval 20
 )
 
+settings=$(printf '%s\n' "${recipe[@]}")
+[ -f "$dest/recipe" ] || echo "$settings" >"$dest/recipe"
+[ "$(cat "$dest/recipe")" = "$settings" ] || fail "$dest holds a run with other settings: name another --dest"
+
 if [ ! -f "$dest/admin/admin.profile" ]; then
     say "stage 1: profiling the first batch"
     logged "$dest/profile.log" fairseq-train "${recipe[@]}" --save-dir "$dest/admin" --init-type adaptive-profiling
@@ -106,7 +114,10 @@ fi
 
 train() { # NAME INIT_TYPE
     grep -qs "done training" "$dest/$1/train.log" && return
+    local last=$dest/$1/checkpoint_last.pt
     mkdir -p "$dest/$1"
+    # fairseq copies this file without care: killed meanwhile, it leaves a part, and cannot resume from it
+    [ ! -f "$last" ] || python -m zipfile -t "$last" >/dev/null 2>&1 || rm "$last"
     exec fairseq-train "${recipe[@]}" --save-dir "$dest/$1" --init-type "$2" >>"$dest/$1/train.log" 2>&1
 }
 
@@ -150,5 +161,5 @@ for name in admin post-ln; do
 done
 
 say "results"
-python scripts/quickstart_report.py "$dest" --seed "$seed" --updates "$updates"
+python scripts/quickstart_report.py "$dest" --seed "$seed"
 say "done"

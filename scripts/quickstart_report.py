@@ -18,7 +18,6 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("dest", type=Path, help="the quick start's folder")
     parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--updates", type=int, required=True)
     args = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, force=True)  # importing fairseq turns on everybody's debugging
 
@@ -28,14 +27,14 @@ def main():
     bleu, chrf = BLEU(), CHRF()
     curves, rows, outputs = OrderedDict(), [], OrderedDict()
     for name, folder in MODELS.items():
-        train, valid = read_log(args.dest / folder / "train.log")
+        _, valid = read_log(args.dest / folder / "train.log")
         curves[name] = [(record["num_updates"], record["nll_loss"]) for record in valid]
         outputs[name] = read_generation(args.dest / folder / "test.out")[1]
         if len(outputs[name]) != len(references):
             raise SystemExit(f"{folder}/test.out: {len(outputs[name])} hypotheses for {len(references)} sentences")
         scores = [metric.corpus_score(outputs[name], [references]).score for metric in (bleu, chrf)]
         exact = sum(h == r for h, r in zip(outputs[name], references))
-        rows.append((name, train[-1]["num_updates"], valid[-1]["ppl"], *scores, exact))
+        rows.append((name, valid[-1]["num_updates"], valid[-1]["ppl"], *scores, exact))
 
     for number in range(3):
         print(f"\n  source     {sources[number]}\n  reference  {references[number]}")

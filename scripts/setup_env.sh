@@ -27,11 +27,13 @@ setup_env() {
     venv=${VENV:-$repository/.venv}
     stamp=$venv/installed
     wanted="$extras $(cat "$repository"/setup.py "$repository"/scripts/constraints.txt | cksum)"
-    if [ ! -x "$venv/bin/python" ]; then
+    if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then # also where it was stopped half-way
         python=$(find_python) || exit 1
         echo "making a virtual environment with $("$python" --version) in $venv"
         "$python" -m venv "$venv" ||
             setup_env_fail "$python cannot make virtual environments (on Debian and Ubuntu: apt install python3-venv)"
+    elif [ -n "${PYTHON:-}" ]; then
+        echo "using the environment in $venv ($("$venv/bin/python" --version)); remove it for another PYTHON"
     fi
     export PATH=$venv/bin:$PATH
     if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then

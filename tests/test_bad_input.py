@@ -32,8 +32,8 @@ def test_no_profile(data_bin, tmp_path):
 
 
 def test_the_suggested_command_works(data_bin, tmp_path):
-    message = refused(data_bin, tmp_path, "--init-type", "adaptive")
-    command = message.strip().splitlines()[-1].strip()
+    message = refused(data_bin, tmp_path, "--init-type", "adaptive", "--encoder-layerdrop", "0.2")
+    command = message.strip().splitlines()[-2].strip()
     tool = str(sys.executable).rpartition("/")[0] + "/"
     subprocess.run(tool + command, shell=True, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     assert len(profile_file.load(tmp_path / "admin.profile").sites) == 10
@@ -42,6 +42,7 @@ def test_the_suggested_command_works(data_bin, tmp_path):
 def test_wrong_depth(data_bin, tmp_path, profile):
     message = refused(data_bin, tmp_path, "--init-type", "adaptive", "--admin-profile", profile, "--encoder-layers", "3")
     assert str(profile) in message
+    assert f"--admin-profile {profile}.new" in message, "it may be the profile of another model: it is kept"
     for site in ("self_attn_residual", "ffn_residual"):
         assert f"in the model but not in the profile: encoder.layers.2.{site}" in message
 
@@ -79,6 +80,8 @@ def test_profiling_into_a_directory_with_a_checkpoint(data_bin, tmp_path):
     message = refused(data_bin, tmp_path, "--init-type", "adaptive-profiling")
     assert "checkpoint_last.pt" in message and "--save-dir" in message
     assert (tmp_path / "checkpoint_last.pt").read_bytes() == before
+    (tmp_path / "checkpoint_last.pt").unlink()
+    assert "checkpoint_best.pt" in refused(data_bin, tmp_path, "--init-type", "adaptive-profiling")
     assert not (tmp_path / "admin.profile").exists()
 
 

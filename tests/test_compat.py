@@ -106,7 +106,7 @@ def test_numpy_names(monkeypatch):
 
 
 def configuration(**common):
-    values = {"tpu": True, "bf16": True, "cpu": True, "fp16_no_flatten_grads": False, **common}
+    values = {"tpu": True, "bf16": True, "cpu": True, **common}
     return {"common": argparse.Namespace(**values), "optimizer": argparse.Namespace(tpu=True), "task": None}
 
 
@@ -117,10 +117,15 @@ class Sections(dict):
 def test_bf16_does_not_ask_for_a_tpu(monkeypatch):
     seen = []
     monkeypatch.setattr(distributed_utils, "infer_init_method", lambda *_: None)
-    cfg = Sections(configuration(), distributed_training=argparse.Namespace(distributed_init_method=None))
+    alone = argparse.Namespace(distributed_init_method=None, distributed_world_size=1)
+    cfg = Sections(configuration(), distributed_training=alone)
     distributed_utils.call_main(cfg, seen.append)
-    assert not cfg.common.tpu and not cfg.optimizer.tpu and cfg.common.fp16_no_flatten_grads
+    assert not cfg.common.tpu and not cfg.optimizer.tpu
     assert seen == [cfg]
+
+    asked_for = Sections(configuration(bf16=False), distributed_training=alone)
+    distributed_utils.call_main(asked_for, seen.append)
+    assert asked_for.common.tpu, "who asks for a TPU is told that there is none"
 
 
 def test_mends_are_applied_once():

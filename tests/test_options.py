@@ -20,7 +20,7 @@ from helpers import arguments, build
             ["--encoder-layerdrop", "--decoder-layerdrop"],
         ),
         (dict(init_type="adaptive-auto", encoder_layerdrop=0.1, store_ema=True), ["--encoder-layerdrop", "--store-ema"]),
-        (dict(init_type="adaptive-auto", quant_noise_pq=0.1), ["--quant-noise-pq"]),
+        (dict(init_type="adaptive-auto", quant_noise_pq=0.1, use_bmuf=True), ["--quant-noise-pq", "--use-bmuf"]),
         (dict(init_type="adaptive", ddp_backend="fully_sharded"), ["fully_sharded"]),
         (dict(init_type="adaptive-guessing"), ["adaptive-guessing"]),
     ],
@@ -54,7 +54,7 @@ def test_which_checkpoint_will_be_restored(tmp_path, monkeypatch, flags, expecte
     for name in ("checkpoint_last.pt", "base.pt"):
         (tmp_path / name).touch()
     (tmp_path / "empty").mkdir()
-    found = options.checkpoint_to_restore(arguments(save_dir=flags.pop("save_dir", "."), **flags))
+    found = options.checkpoint_to_restore(arguments(**{"save_dir": ".", **flags}))
     assert (found and found.replace("./", "")) == expected
 
 
@@ -65,6 +65,24 @@ def test_the_command_that_makes_the_profile(monkeypatch):
     assert options.command_line(init_type="adaptive-profiling", admin_profile="p") == (
         "fairseq-train 'my data' --seed 1 --init-type adaptive-profiling --admin-profile p"
     )
+    assert options.command_line(init_type=None, seed=None) == "fairseq-train 'my data' --admin-profile=old"
+
+
+def test_only_what_is_a_profile_is_overwritten(tmp_path):
+    path = tmp_path / "dict.txt"
+    path.write_text("the 100\n")
+    for init_type in ("adaptive-profiling", "adaptive-auto"):
+        with pytest.raises(AdminError, match="dict.txt: is no profile, and would be overwritten"):
+            build(init_type=init_type, admin_profile=str(path))
+    path.write_text("# Admin profile. cut sh")
+    build(init_type="adaptive-profiling", admin_profile=str(path))
+
+
+def test_hydra_tells_no_checkpoint(tmp_path, monkeypatch):
+    """A file in the working directory is not the run's checkpoint."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "checkpoint_last.pt").touch()
+    assert options.checkpoint_to_restore(arguments()) is None
 
 
 def test_the_profile_lies_in_the_save_dir_by_default():

@@ -87,8 +87,8 @@ def multi30k(folder, change=lambda name, text: text, compress=False):
     return folder
 
 
-def prepare(tmp_path, source, script=SCRIPTS / "prepare_multi30k.sh"):
-    return bash(script, "--from", source, "--dest", tmp_path / "out", "--merges", "20")
+def prepare(tmp_path, source, script=SCRIPTS / "prepare_multi30k.sh", merges="20"):
+    return bash(script, "--from", source, "--dest", tmp_path / "out", "--merges", merges)
 
 
 def without_checksums(tmp_path):
@@ -132,6 +132,10 @@ def test_prepares_and_goes_on_where_it_stopped(tmp_path):
         subprocess.run(["rm", "-r", str(path)], check=True)
         assert prepare(tmp_path, source, script).returncode == 0
     assert {path: path.read_bytes() for path in files} == files
+    assert prepare(tmp_path, source, script, merges="5").returncode == 0
+    assert (out / "bpe" / "train.en").read_bytes() != files[out / "bpe" / "train.en"]
+    assert prepare(tmp_path, source, script).returncode == 0
+    assert {path: path.read_bytes() for path in files} == files, "back to 20 merges"
 
 
 def test_moses_keeps_text_as_it_is():

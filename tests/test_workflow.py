@@ -113,7 +113,7 @@ def test_bf16_on_the_cpu_with_auto(data_bin, tmp_path):
     flags = ["--init-type", "adaptive-auto", "--bf16", "--max-update", "2", "--lr", "1e-9", "--no-epoch-checkpoints"]
     train(data_bin, tmp_path, *flags)
     profile = profile_file.load(tmp_path / "admin.profile")
-    assert profile.provenance["precision"] == "bf16"
+    assert profile.provenance["precision"] == "bfloat16"
     state = load_checkpoint(tmp_path / "checkpoint_last.pt")
     for name, omega in profile.omega.items():
         expected = torch.full((16,), omega).to(torch.bfloat16)
