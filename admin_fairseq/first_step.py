@@ -63,6 +63,9 @@ def measure(model, sample, optimizer, args):
     """
     if is_distributed() and torch.distributed.get_rank() != 0:
         return None
+    path = options.profile_path(args)
+    if not profile_file.may_replace(path):
+        raise AdminError(f"--admin-profile {path}: is there, is no profile, and would be overwritten")
     try:
         profile = profile_omega(model, sample, count_padding=args.admin_count_padding)
     except RuntimeError as error:
@@ -71,7 +74,6 @@ def measure(model, sample, optimizer, args):
         # fairseq would skip the batch and train on, with omega = 1; and other processes would wait for ever
         raise AdminError("profiling: the first batch does not fit into memory; lower --max-tokens") from error
     profile.provenance = provenance(model, sample, optimizer, args)
-    path = options.profile_path(args)
     try:
         profile_file.save(profile, path)
     except OSError as error:

@@ -100,14 +100,6 @@ def checkpoints_in(args):
     return sorted(glob.glob(os.path.join(glob.escape(save_dir), "checkpoint*.pt"))) if save_dir else []
 
 
-def _is_something_else(path):
-    """Whether a file is there that we did not write: a profile may be made anew, other files may not."""
-    if not os.path.isfile(path) or os.path.getsize(path) == 0:
-        return os.path.isdir(path)
-    with open(path, "rb") as file:
-        return not file.read(20).startswith(b"# Admin profile")
-
-
 def describe(args):
     """Return what of a model its profile depends on, beside its depth: name -> value, as text."""
     facts = OrderedDict()
@@ -189,9 +181,6 @@ def check(args):
                 "use an empty --save-dir, and no --restore-file or --finetune-from-model",
             )
         )
-    if measures:
-        path = profile_path(args)
-        rules.append((_is_something_else(path), f"--admin-profile {path}: is no profile, and would be overwritten"))
     problems = [reason for broken, reason in rules if broken]
     raise_all(f"--init-type {args.init_type} cannot work with:", problems)
 

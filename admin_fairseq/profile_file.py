@@ -17,6 +17,7 @@ a running number that starts again at 1 for the decoder, and omega.
 """
 
 import math
+import os
 from collections import OrderedDict
 
 from . import files
@@ -25,6 +26,7 @@ from .profiling import Profile, SiteProfile
 from .residual import stack_of
 
 VERSION = "1"
+TITLE = "# Admin profile"
 ABOUT = (
     "Admin profile. A residual site computes LayerNorm(f(x) + omega * x); omega is the start of its",
     "learnable vector. Variances are of the branch f(x) and the shortcut omega * x, in the profiling pass.",
@@ -49,6 +51,14 @@ def save(profile, path):
         lines.append("\t".join([name] + [_show(value) for value in _values(site)]))
     with files.replacing(path) as file:
         file.write(("\n".join(lines + [END]) + "\n").encode("utf-8"))
+
+
+def may_replace(path):
+    """Whether nothing is lost by writing a profile there: no file, an empty one, or a profile, even a part."""
+    if not os.path.isfile(path) or os.path.getsize(path) == 0:
+        return not os.path.isdir(path)
+    with open(path, "rb") as file:
+        return file.read(len(TITLE)) == TITLE.encode()
 
 
 def load(path):

@@ -98,6 +98,22 @@ def test_a_profile_that_cannot_be_written_is_an_error(tmp_path, monkeypatch):
         train_step(on_task, model, batch())
 
 
+@pytest.mark.parametrize("init_type", ["adaptive-profiling", "adaptive-auto"])
+def test_only_what_is_a_profile_is_overwritten(tmp_path, monkeypatch, init_type):
+    path = tmp_path / "dict.txt"
+    path.write_text("the 100\n")
+    on_task, model = prepare(tmp_path, init_type, monkeypatch, admin_profile=str(path))
+    with pytest.raises(AdminError, match="dict.txt: is there, is no profile, and would be overwritten"):
+        train_step(on_task, model, batch())
+    assert path.read_text() == "the 100\n"
+    path.write_text("# Admin profile. cut sh")
+    try:
+        train_step(on_task, model, batch())
+    except SystemExit as end:
+        assert end.code == 0
+    assert len(profile_file.load(path).sites) == 10
+
+
 def mixed_precision(flatten, dtype, monkeypatch):
     """A model and fairseq's optimizer with float32 master weights, built before omegas are set."""
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)  # the flat copy asks for it

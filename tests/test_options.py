@@ -68,16 +68,6 @@ def test_the_command_that_makes_the_profile(monkeypatch):
     assert options.command_line(init_type=None, seed=None) == "fairseq-train 'my data' --admin-profile=old"
 
 
-def test_only_what_is_a_profile_is_overwritten(tmp_path):
-    path = tmp_path / "dict.txt"
-    path.write_text("the 100\n")
-    for init_type in ("adaptive-profiling", "adaptive-auto"):
-        with pytest.raises(AdminError, match="dict.txt: is no profile, and would be overwritten"):
-            build(init_type=init_type, admin_profile=str(path))
-    path.write_text("# Admin profile. cut sh")
-    build(init_type="adaptive-profiling", admin_profile=str(path))
-
-
 def test_hydra_tells_no_checkpoint(tmp_path, monkeypatch):
     """A file in the working directory is not the run's checkpoint."""
     monkeypatch.chdir(tmp_path)
