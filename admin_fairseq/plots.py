@@ -1,6 +1,11 @@
 """Figures, drawn with matplotlib: omega against depth, and training curves. No torch, no fairseq."""
 
-import matplotlib
+import logging
+
+# importing fairseq turns on everybody's debugging
+logging.getLogger("matplotlib").setLevel(logging.WARNING)
+
+import matplotlib  # noqa: E402
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402

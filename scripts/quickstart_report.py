@@ -1,7 +1,6 @@
 """Print and draw what the quick start found: scores with their signature, translations, curves, omegas."""
 
 import argparse
-import logging
 from collections import OrderedDict
 from pathlib import Path
 
@@ -19,7 +18,6 @@ def main():
     parser.add_argument("dest", type=Path, help="the quick start's folder")
     parser.add_argument("--seed", type=int, required=True)
     args = parser.parse_args()
-    logging.basicConfig(level=logging.WARNING, force=True)  # importing fairseq turns on everybody's debugging
 
     sources, references = (
         (args.dest / "text" / f"test.{lang}").read_text(encoding="utf-8").splitlines() for lang in ("en", "de")
