@@ -14,7 +14,10 @@ numpy break in fairseq. Read the modules in this order:
 8. ``first_step``    stage 1 inside ``fairseq-train``, and ``--init-type adaptive-auto``
 9. ``optim``         RAdam
 10. ``compat``       mends for fairseq on today's Python, each feature-tested
-11. ``cli``          the ``admin-fairseq`` command; ``average`` and ``plots`` serve it
+11. ``cli``          the ``admin-fairseq`` command, served by ``average`` and ``plots``
+
+Beside these: ``errors`` (mistakes without tracebacks), ``files`` (whole or not at all) and ``logs``
+(reading fairseq's output).
 """
 
 from .version import __version__  # noqa: F401 isort:skip
