@@ -4,14 +4,15 @@ import argparse
 import io
 import pickle
 import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 from admin_fairseq import compat
-from fairseq.data import data_utils
+from fairseq.data import data_utils, iterators
 from fairseq.distributed import utils as distributed_utils
-from helpers import USER_DIR, run
+from helpers import REPOSITORY, USER_DIR, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -126,6 +127,44 @@ def test_bf16_does_not_ask_for_a_tpu(monkeypatch):
     asked_for = Sections(configuration(bf16=False), distributed_training=alone)
     distributed_utils.call_main(asked_for, seen.append)
     assert asked_for.common.tpu, "who asks for a TPU is told that there is none"
+
+
+class Endless:
+    """Batches without end, as an epoch is for a process that stops in its middle."""
+
+    def __len__(self):
+        return 10**9
+
+    def __iter__(self):
+        while True:
+            yield torch.zeros(3)
+
+
+@pytest.mark.parametrize("taken", [1, 5])
+def test_data_loading_ends_before_the_process(taken):
+    batches = iterators.BufferedIterator(2, Endless())
+    for _ in range(taken):
+        next(batches)
+    assert batches._consumer.is_alive()
+    compat.stop_data_loading()
+    assert not batches._consumer.is_alive()
+
+
+def test_a_process_in_the_middle_of_an_epoch_ends_cleanly():
+    """The thread is busy in torch when the main thread leaves; without the mend this aborts, mostly."""
+    program = """if True:
+        import sys, torch
+        import admin_fairseq
+        from fairseq.data import iterators
+        class Busy:
+            def __len__(self): return 10**9
+            def __iter__(self):
+                while True: yield torch.stack([torch.rand(64) for _ in range(300)])
+        next(iterators.BufferedIterator(10**6, Busy()))
+        raise SystemExit(0)
+    """
+    for _ in range(3):
+        assert run(sys.executable, "-c", program, cwd=REPOSITORY).returncode == 0
 
 
 def test_mends_are_applied_once():
