@@ -4,11 +4,9 @@ import argparse
 import logging
 import os
 import sys
-from collections import OrderedDict
 
 from . import average, profile_file
 from .errors import AdminError
-from .residual import stack_of
 from .version import __version__
 
 
@@ -65,11 +63,8 @@ def plot_profile(profile, path):
     """Draw a profile's omegas against depth, one line per stack."""
     from . import plots
 
-    stacks = OrderedDict()
-    for name, omega in profile.omega.items():
-        stacks.setdefault(stack_of(name), []).append(omega)
     try:
-        plots.save_figure(path, lambda axis: plots.draw_omega(axis, stacks))
+        plots.save_figure(path, lambda axis: plots.draw_omega(axis, profile.stacks))
     except (OSError, ValueError) as error:  # ValueError: matplotlib does not know the file's ending
         raise AdminError(f"--plot {path}: {error}") from None
 

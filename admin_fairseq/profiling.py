@@ -47,6 +47,14 @@ class Profile:
         """Ordered dict, site name -> omega (a float)."""
         return OrderedDict((name, site.omega) for name, site in self.sites.items())
 
+    @property
+    def stacks(self):
+        """Ordered dict, stack -> its omegas in forward order."""
+        stacks = OrderedDict()
+        for name, omega in self.omega.items():
+            stacks.setdefault(stack_of(name), []).append(omega)
+        return stacks
+
 
 class SiteRecorder:
     """Forward pre-hooks on the sites that apply the recursion while the pass goes on."""

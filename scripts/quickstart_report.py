@@ -7,7 +7,6 @@ from pathlib import Path
 from sacrebleu.metrics import BLEU, CHRF
 
 from admin_fairseq import plots, profile_file
-from admin_fairseq.residual import stack_of
 from admin_fairseq.logs import read_generation, read_log
 
 MODELS = OrderedDict([("Admin", "admin"), ("Post-LN", "post-ln")])
@@ -50,13 +49,11 @@ def main():
 
 def draw(dest, curves, figure):
     """Draw the validation curves and the omegas that Admin started from."""
-    stacks = OrderedDict()
-    for name, omega in profile_file.load(dest / "admin" / "admin.profile").omega.items():
-        stacks.setdefault(stack_of(name), []).append(omega)
+    profile = profile_file.load(dest / "admin" / "admin.profile")
     plots.save_figure(
         figure,
         lambda axis: plots.draw_curves(axis, curves, "validation nll per token (bits)"),
-        lambda axis: plots.draw_omega(axis, stacks),
+        lambda axis: plots.draw_omega(axis, profile.stacks),
     )
 
 
