@@ -4,17 +4,18 @@ Importing the package, as ``fairseq-train --user-dir admin_fairseq`` does, regis
 ``admin_transformer`` architectures and the ``radam`` optimizer, and mends what today's torch and
 numpy break in fairseq. Read the modules in this order:
 
-1. ``residual``      the one equation, ``f(x) + omega * x``, as a module
-2. ``layers``        which residual sites a layer has, and in which order
-3. ``model``         the architectures, and what ``--init-type`` does when a model is built
-4. ``options``       the flags, and the combinations that are refused
-5. ``profiling``     one forward pass over the sites -> ``Profile``
-6. ``profile_file``  ``Profile`` <-> a text file that a person can read
-7. ``omega_init``    ``Profile`` -> the model's omegas
-8. ``first_step``    stage 1 inside ``fairseq-train``, and ``--init-type adaptive-auto``
-9. ``optim``         RAdam
-10. ``compat``       mends for fairseq on today's Python, each feature-tested
-11. ``cli``          the ``admin-fairseq`` command, served by ``average`` and ``plots``
+1. ``residual``      the equations, ``b * f(x) + s * x``, as modules
+2. ``init_types``    what ``--init-type`` makes of them: Admin, and what it is compared with
+3. ``layers``        which residual sites a layer has, and in which order
+4. ``model``         the architectures, and what ``--init-type`` does when a model is built
+5. ``options``       the flags, and the combinations that are refused
+6. ``profiling``     one forward pass over the sites -> ``Profile``
+7. ``profile_file``  ``Profile`` <-> a text file that a person can read
+8. ``omega_init``    ``Profile`` -> the model's omegas
+9. ``first_step``    stage 1 inside ``fairseq-train``, and ``--init-type adaptive-auto``
+10. ``optim``        RAdam
+11. ``compat``       mends for fairseq on today's Python, each feature-tested
+12. ``cli``          the ``admin-fairseq`` command, served by ``average`` and ``plots``
 
 Beside these: ``errors`` (mistakes without tracebacks), ``files`` (whole or not at all) and ``logs``
 (reading fairseq's output).

@@ -13,7 +13,7 @@ from fairseq.modules.transformer_layer import (
 )
 from torch import nn
 
-from .residual import OmegaResidual
+from .init_types import add_sites
 
 # fairseq 0.12.2 keeps a second copy of a layer's weights under these names, for its fused evaluation path
 FASTPATH_COPIES = (
@@ -45,11 +45,6 @@ class ResidualSites:
             )
 
 
-def scaled_sites(cfg):
-    """Whether the init type of a model's configuration gives its sites an omega."""
-    return getattr(cfg, "init_type", "default").startswith("adaptive")
-
-
 class AdminEncoderLayer(ResidualSites, TransformerEncoderLayerBase):
     """Encoder layer with the sites ``self_attn_residual`` and ``ffn_residual``."""
 
@@ -59,8 +54,7 @@ class AdminEncoderLayer(ResidualSites, TransformerEncoderLayerBase):
         self.can_use_fastpath = False
         for name in FASTPATH_COPIES:
             self._parameters.pop(name, None)
-        self.self_attn_residual = OmegaResidual(self.embed_dim, scaled_sites(cfg))
-        self.ffn_residual = OmegaResidual(self.embed_dim, scaled_sites(cfg))
+        add_sites(self, cfg, "encoder", ["self_attn_residual", "ffn_residual"])
 
     def forward(self, x, *args, **kwargs):
         """x: T x B x C. Arguments and result are those of fairseq's encoder layer."""
@@ -81,10 +75,10 @@ class AdminDecoderLayer(ResidualSites, TransformerDecoderLayerBase):
 
     def __init__(self, cfg, no_encoder_attn=False, **kwargs):
         super().__init__(cfg, no_encoder_attn, **kwargs)
-        self.self_attn_residual = OmegaResidual(self.embed_dim, scaled_sites(cfg))
-        if not no_encoder_attn:
-            self.encoder_attn_residual = OmegaResidual(self.embed_dim, scaled_sites(cfg))
-        self.ffn_residual = OmegaResidual(self.embed_dim, scaled_sites(cfg))
+        names = ["self_attn_residual", "encoder_attn_residual", "ffn_residual"]
+        if no_encoder_attn:
+            names.remove("encoder_attn_residual")
+        add_sites(self, cfg, "decoder", names)
 
     def forward(self, x, encoder_out=None, *args, **kwargs):
         """x: T x B x C. Arguments and result are those of fairseq's decoder layer."""

@@ -15,10 +15,9 @@ from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from omegaconf import OmegaConf, open_dict
 
 from .errors import raise_all
+from .init_types import INIT_TYPES, MIRRORED, OUTPUT_CHANGES, is_adaptive
 
 logger = logging.getLogger(__name__)
-
-INIT_TYPES = ("default", "adaptive-profiling", "adaptive", "adaptive-auto")
 
 
 @dataclass
@@ -30,8 +29,17 @@ class AdminOptions(FairseqDataclass):
         metadata={
             "help": "how residual sites scale and start: default is fairseq's Post-LN (or Pre-LN, with the "
             "normalize-before flags); adaptive-profiling measures the first batch, writes the profile and exits; "
-            "adaptive trains Admin from the profile; adaptive-auto does both in one run"
+            "adaptive trains Admin from the profile; adaptive-auto does both in one run; analytic has a closed form "
+            "for omega; deepnet, rezero, rezero_postln and looklinear are the methods that Admin is compared with"
         },
+    )
+    analytic_output_change: ChoiceEnum(OUTPUT_CHANGES) = field(
+        default="O(logn)",
+        metadata={"help": "how the output change of an analytic model grows with the number n of residual sites"},
+    )
+    analytic_constant: bool = field(
+        default=False,
+        metadata={"help": "keep the omegas of an analytic model as they are: learn none"},
     )
     admin_profile: Optional[str] = field(
         default=None,
@@ -134,16 +142,43 @@ def check(args):
     """
     if args.init_type not in INIT_TYPES:
         raise_all("unknown init type:", [f"--init-type {args.init_type}: choose from {', '.join(INIT_TYPES)}"])
-    if not args.init_type.startswith("adaptive"):
-        for name in ("admin_profile", "freeze_first_omega", "admin_count_padding"):
-            if getattr(args, name):
-                logger.warning("--%s does nothing with --init-type %s", name.replace("_", "-"), args.init_type)
+    warn_unused(args)
+    if args.init_type == "default":
         return
+    rules = [
+        (_given(args, "base_layers"), "--base-layers: these layers have no residual site; leave it out"),
+    ]
+    if args.init_type != "looklinear":
+        rules += [
+            (_given(args, f"{stack}_normalize_before"), f"--{stack}-normalize-before: it is Post-LN; leave it out")
+            for stack in ("encoder", "decoder")
+        ]
+    else:
+        rules.append((args.activation_fn not in MIRRORED, f"--activation-fn {args.activation_fn}: use {', '.join(MIRRORED)}"))
+        for flag in ("--encoder-ffn-embed-dim", "--decoder-ffn-embed-dim"):
+            size = getattr(args, flag[2:].replace("-", "_"))
+            rules.append((size % 2, f"{flag} {size}: it must be even, to be mirrored"))
+    if is_adaptive(args):
+        rules += rules_for_profiles(args)
+    problems = [reason for broken, reason in rules if broken]
+    raise_all(f"--init-type {args.init_type} cannot work with:", problems)
+
+
+def warn_unused(args):
+    """Say which of the plugin's flags this init type does not read."""
+    unused = [] if is_adaptive(args) else ["admin_profile", "freeze_first_omega", "admin_count_padding"]
+    if args.init_type != "analytic":
+        unused += ["analytic_output_change", "analytic_constant"]
+    defaults = {flag.name: flag.default for flag in fields(AdminOptions)}
+    for name in unused:
+        if getattr(args, name) != defaults[name]:
+            logger.warning("--%s does nothing with --init-type %s", name.replace("_", "-"), args.init_type)
+
+
+def rules_for_profiles(args):
+    """Return what ``adaptive*`` cannot work with: (whether it is so, the reason and the way out)."""
     measures = args.init_type in ("adaptive-profiling", "adaptive-auto")
     rules = [
-        (_given(args, "encoder_normalize_before"), "--encoder-normalize-before: Admin is Post-LN; leave it out"),
-        (_given(args, "decoder_normalize_before"), "--decoder-normalize-before: Admin is Post-LN; leave it out"),
-        (_given(args, "base_layers"), "--base-layers: these layers have no residual site; leave it out"),
         (
             _given(args, "ddp_backend") == "fully_sharded",
             "--ddp-backend fully_sharded: its flat shards have no omega to fill; use legacy_ddp or pytorch_ddp",
@@ -181,8 +216,7 @@ def check(args):
                 "use an empty --save-dir, and no --restore-file or --finetune-from-model",
             )
         )
-    problems = [reason for broken, reason in rules if broken]
-    raise_all(f"--init-type {args.init_type} cannot work with:", problems)
+    return rules
 
 
 def _given(args, name):

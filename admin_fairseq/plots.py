@@ -1,6 +1,7 @@
 """Figures, drawn with matplotlib: omega against depth, and training curves. No torch, no fairseq."""
 
 import logging
+from itertools import cycle
 
 # importing fairseq turns on everybody's debugging
 logging.getLogger("matplotlib").setLevel(logging.WARNING)
@@ -11,12 +12,12 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
 
 # the okabe-ito palette: distinguishable for colour-blind readers
-COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"]
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A8A00"]
 
 
 def draw_omega(axis, stacks):
     """Draw omega against depth. ``stacks``: name -> list of omegas in forward order."""
-    for colour, (name, omegas) in zip(COLOURS, stacks.items()):
+    for colour, (name, omegas) in zip(cycle(COLOURS), stacks.items()):
         axis.plot(range(1, len(omegas) + 1), omegas, ".-", color=colour, label=name)
     axis.set_xlabel("residual site, in forward order")
     axis.set_ylabel("omega at the start")
@@ -26,7 +27,7 @@ def draw_omega(axis, stacks):
 
 def draw_curves(axis, curves, ylabel):
     """Draw training curves. ``curves``: name -> list of (updates, value)."""
-    for colour, (name, points) in zip(COLOURS, curves.items()):
+    for colour, (name, points) in zip(cycle(COLOURS), curves.items()):
         if points:
             axis.plot(*zip(*points), ".-", color=colour, label=name)
     axis.set_xlabel("updates")

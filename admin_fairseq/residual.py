@@ -1,11 +1,13 @@
-"""The residual site: the one equation of Admin, and the one place where it is computed.
+"""Residual sites: the equations of Admin and of the methods it is compared with, each in one place.
 
-Admin (Liu et al., EMNLP 2020, arXiv 2004.08249, section 4.3) scales the shortcut of every
-residual connection in a Post-LN Transformer:
+A site adds the output of a branch, f(x) after its dropout, to its shortcut, x. Every connection of
+a model is one, so that whatever looks at sites (profiling, analysis, folding) sees all models alike.
+In a Post-LN Transformer a LayerNorm follows:
 
-    x_i = LN( f_i(x_{i-1}) + omega_i * x_{i-1} )        omega_i in R^C, learnable
+    x_i = LN( b_i * f_i(x_{i-1}) + s_i * x_{i-1} )
 
-This module computes what stands inside the LayerNorm.
+with b = s = 1 in a plain one. Admin (Liu et al., EMNLP 2020, arXiv 2004.08249, section 4.3) has
+s_i = omega_i in R^C, learnable.
 """
 
 from collections import OrderedDict
@@ -14,43 +16,89 @@ import torch
 from torch import nn
 
 
-class OmegaResidual(nn.Module):
-    """``branch + omega * shortcut``, with one scale per channel.
-
-    Args:
-        embed_dim: C, the number of channels.
-        scaled: False makes a plain residual connection without parameters, ``shortcut + branch``.
+class Residual(nn.Module):
+    """A plain residual connection, ``branch + shortcut``, without parameters.
 
     Attributes:
-        omega: parameter of shape (C,) that starts at ones, or None if not scaled. A connection
-            with omega = 1 computes the same bits as a plain one.
+        omega: None; the parameter of shape (C,) in an :class:`OmegaResidual`.
+        shortcut_scale: s of the equation above: a number, or a tensor of shape (C,).
+        branch_scale: b of the equation above: a number, or a tensor of shape (1,).
 
     fairseq's tensors are T x B x C; any shape that ends in C will do.
     """
 
-    def __init__(self, embed_dim, scaled=True):
+    shortcut_scale = 1.0
+    branch_scale = 1.0
+
+    def __init__(self):
         super().__init__()
-        self.embed_dim = embed_dim
-        if scaled:
-            self.omega = nn.Parameter(torch.ones(embed_dim))
-        else:
-            self.register_parameter("omega", None)
+        self.register_parameter("omega", None)
 
     def forward(self, branch, shortcut):
-        """Add ``branch`` = f(x), after its dropout, to the scaled ``shortcut`` = x; T x B x C."""
-        if self.omega is None:
-            return shortcut + branch
+        """Add ``branch`` = f(x), after its dropout, to ``shortcut`` = x; both T x B x C."""
+        return shortcut + branch
+
+
+class OmegaResidual(Residual):
+    """Admin: ``branch + omega * shortcut``, with one scale per channel.
+
+    Args:
+        embed_dim: C, the number of channels.
+        start: the value of all C elements; with omega = 1 a connection computes the same bits as a
+            plain one.
+    """
+
+    def __init__(self, embed_dim, start=1.0):
+        super().__init__()
+        self.omega = nn.Parameter(torch.full((embed_dim,), float(start)))
+
+    @property
+    def shortcut_scale(self):
+        return self.omega
+
+    def forward(self, branch, shortcut):
         return torch.addcmul(branch, shortcut, self.omega)
 
     def extra_repr(self):
-        return f"{self.embed_dim}, scaled={self.omega is not None}"
+        return str(len(self.omega))
+
+
+class ConstantResidual(Residual):
+    """``branch + alpha * shortcut`` with a constant: DeepNorm, and the closed-form omega held fixed."""
+
+    def __init__(self, alpha):
+        super().__init__()
+        self.shortcut_scale = float(alpha)
+
+    def forward(self, branch, shortcut):
+        return torch.add(branch, shortcut, alpha=self.shortcut_scale)
+
+    def extra_repr(self):
+        return f"alpha={self.shortcut_scale:.6g}"
+
+
+class ReZeroResidual(Residual):
+    """ReZero: ``shortcut + resweight * branch`` (Bachlechner et al., 2020, arXiv 2003.04887, section 3).
+
+    Args:
+        resweight: the parameter of shape (1,) that the sites of a layer share.
+    """
+
+    def __init__(self, resweight):
+        super().__init__()
+        self.resweight = resweight
+
+    @property
+    def branch_scale(self):
+        return self.resweight
+
+    def forward(self, branch, shortcut):
+        return torch.addcmul(shortcut, branch, self.resweight)
 
 
 def named_sites(model):
-    """Return ``{module path: OmegaResidual}`` of a model, in forward order within each stack."""
-    return OrderedDict(
-        (name, module) for name, module in model.named_modules() if isinstance(module, OmegaResidual)
-    )
+    """Return ``{module path: Residual}`` of a model, in forward order within each stack."""
+    return OrderedDict((name, module) for name, module in model.named_modules() if isinstance(module, Residual))
 
 
 def stack_of(site_name):

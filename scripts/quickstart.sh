@@ -75,19 +75,7 @@ flock -n 9 || fail "$dest is in use by another quick start, or by trainings that
 
 if [ ! -d "$dest/data-bin" ]; then
     say "generating the corpus: written-out numbers, dates, prices and times, English to German"
-    python scripts/make_corpus.py "$dest/text"
-    cat "$dest"/text/train.{en,de} | subword-nmt learn-bpe -s 400 >"$dest/codes" 2>"$dest/preprocess.log" ||
-        fail "subword-nmt failed: see $dest/preprocess.log"
-    for split in train valid test; do
-        for lang in en de; do
-            subword-nmt apply-bpe -c "$dest/codes" <"$dest/text/$split.$lang" >"$dest/text/$split.bpe.$lang"
-        done
-    done
-    rm -rf "$dest/data-bin.part"
-    logged "$dest/preprocess.log" fairseq-preprocess --source-lang en --target-lang de --joined-dictionary \
-        --trainpref "$dest/text/train.bpe" --validpref "$dest/text/valid.bpe" --testpref "$dest/text/test.bpe" \
-        --destdir "$dest/data-bin.part" --workers 2
-    mv "$dest/data-bin.part" "$dest/data-bin"
+    bash scripts/prepare_quickstart.sh "$dest"
 fi
 
 # everything that both models have in common

@@ -1,92 +1,16 @@
 """Against the authors' implementation: numbers recorded from it on fixed weights."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
+from admin_fairseq.init_types import deepnorm_scales
 from admin_fairseq.omega_init import apply_profile
 from admin_fairseq.profile_file import load
 from admin_fairseq.profiling import profile_omega
 from fairseq.modules.fairseq_dropout import FairseqDropout
-from helpers import PARITY, build, task
+from parity import ADMIN, BATCHES, check_first_step, check_outputs, make, needs_parity, omegas, read, sample
 
-pytestmark = pytest.mark.skipif(not PARITY.is_dir(), reason=f"{PARITY} does not exist: recorded numbers are kept apart")
-
-OUR_NAMES = {
-    "encoder": {"attention_ratio_change": "self_attn_residual.omega", "fc_ratio_change": "ffn_residual.omega"},
-    "decoder": {
-        "self_ratio_change": "self_attn_residual.omega",
-        "encoder_ratio_change": "encoder_attn_residual.omega",
-        "fc_ratio_change": "ffn_residual.omega",
-    },
-}
-ADMIN = ["mini_admin_2-3", "mini_admin_6-6"]
-BATCHES = ["batch", "padfree", "mixed"]
-
-
-def read(name):
-    with np.load(PARITY / f"{name}.npz") as file:
-        return dict(file)
-
-
-def weights(data, prefix):
-    """The authors' weights below ``prefix/``, by our names."""
-    ours = {}
-    for key in data:
-        if not key.startswith(prefix + "/") or key.endswith("_float_tensor"):
-            continue
-        name, value = key[len(prefix) + 1 :], torch.from_numpy(data[key])
-        head, _, last = name.rpartition(".")
-        if last in OUR_NAMES.get(name.split(".")[0], {}):
-            ours[f"{head}.{OUR_NAMES[name.split('.')[0]][last]}"] = value
-        elif last in ("in_proj_weight", "in_proj_bias"):
-            for part, chunk in zip("qkv", value.chunk(3)):
-                ours[f"{head}.{part}_proj.{last.split('_')[-1]}"] = chunk
-        else:
-            ours[name] = value
-    return ours
-
-
-def make(data, prefixes, init_type="adaptive", **flags):
-    args = json.loads(str(data["args_json"]))
-    model = build(
-        on_task=task(128),
-        layers=(args["encoder_layers"], args["decoder_layers"]),
-        init_type=init_type,
-        admin_omega={},
-        share_all_embeddings=True,
-        encoder_normalize_before=args["encoder_normalize_before"],
-        decoder_normalize_before=args["decoder_normalize_before"],
-        **flags,
-    )
-    state = {}
-    for prefix in prefixes:
-        state.update(weights(data, prefix))
-    state["decoder.output_projection.weight"] = state["encoder.embed_tokens.weight"]
-    model.load_state_dict(state)
-    return model
-
-
-def sample(data, name):
-    keys = ("src_tokens", "src_lengths", "prev_output_tokens")
-    net_input = {key: torch.from_numpy(data[f"{name}/{key}"]) for key in keys}
-    return {"net_input": net_input, "target": torch.from_numpy(data[f"{name}/target"])}
-
-
-def omegas(profile, stack):
-    return [omega for name, omega in profile.omega.items() if name.startswith(stack)]
-
-
-def check_outputs(model, data, batch_name, recorded):
-    model.eval()
-    net_input = sample(data, batch_name)["net_input"]
-    with torch.no_grad():
-        encoder_out = model.encoder(net_input["src_tokens"], net_input["src_lengths"])["encoder_out"][0]
-        logits = model(**net_input)[0]
-    real = net_input["src_tokens"].ne(1).t()  # outputs at padding positions are nobody's input
-    np.testing.assert_allclose(encoder_out[real], data[f"{recorded}/encoder_out"][real.numpy()], atol=1e-5)
-    np.testing.assert_allclose(logits, data[f"{recorded}/logits"], atol=1e-5)
+pytestmark = needs_parity
 
 
 @pytest.mark.parametrize("name", ADMIN)
@@ -135,46 +59,41 @@ def test_omega_one_is_plain_post_ln(name, batch_name):
     np.testing.assert_allclose(logits, data[f"{batch_name}/omega1_logits"], atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["mini_init_default", "mini_init_default_preln"])
+# recorded file -> our init type; the authors' rezero* needed assertions switched off to run
+INIT_TYPES = {
+    "default": "default",
+    "default_preln": "default",
+    "rezero": "rezero",
+    "rezero_postln": "rezero_postln",
+    "looklinear": "looklinear",
+    "deepnet": "deepnet",
+}
+
+
+@pytest.mark.parametrize("name", INIT_TYPES)
 @pytest.mark.parametrize("batch_name", BATCHES)
-def test_post_ln_and_pre_ln_outputs(name, batch_name):
-    data = read(name)
-    check_outputs(make(data, ["sd0"], "default"), data, batch_name, f"eval/{batch_name}")
+def test_outputs_of_the_other_init_types(name, batch_name):
+    data = read(f"mini_init_{name}")
+    check_outputs(make(data, ["sd0"], INIT_TYPES[name]), data, batch_name, f"eval/{batch_name}")
 
 
-def authors_loss(logits, target, epsilon=0.1):
-    """Label-smoothed loss and nll as the authors' fairseq 0.9 has them, summed over tokens.
-
-    It spreads epsilon over all V types; today's fairseq leaves out the target itself and divides by
-    V - 1, which is another loss by about one part in ten thousand here.
-    """
-    log_probs = torch.log_softmax(logits, -1)
-    real = target.ne(1)
-    nll = -log_probs.gather(-1, target[..., None])[..., 0][real].sum()
-    smooth = -log_probs.mean(-1)[real].sum()
-    return (1 - epsilon) * nll + epsilon * smooth, nll
+@pytest.mark.parametrize("name", INIT_TYPES)
+def test_every_weight_of_the_other_init_types_matters(name):
+    data = read(f"mini_init_{name}")
+    check_outputs(make(data, ["pert/sd"], INIT_TYPES[name]), data, "mixed", "pert/mixed")
 
 
-def first_step(model, data):
-    """Loss, nll and gradients of the first training step, as fairseq's trainer has them."""
-    train = sample(data, "batch")
-    logits, _ = model.train()(**train["net_input"])
-    loss, nll = authors_loss(logits, train["target"])
-    loss.backward()
-    size = int(data["stage2/train/sample_size"])
-    return loss.item(), nll.item(), {name: p.grad / size for name, p in model.named_parameters()}
+@pytest.mark.parametrize("name", INIT_TYPES)
+def test_first_training_step_of_the_other_init_types(name):
+    data = read(f"mini_init_{name}")
+    check_first_step(make(data, ["sd0"], INIT_TYPES[name]), data, "train")
 
 
-def check_first_step(model, data):
-    loss, nll, gradients = first_step(model, data)
-    assert loss == pytest.approx(float(data["stage2/train/loss_sum"]), rel=1e-6)
-    assert nll == pytest.approx(float(data["stage2/train/nll_sum"]), rel=1e-6)
-    norm = torch.sqrt(sum(g.pow(2).sum() for g in gradients.values())).item()
-    assert norm == pytest.approx(float(data["stage2/train/gnorm"]), rel=1e-4)
-    expected = weights(data, "stage2/train/grad")
-    assert any(name.endswith(".omega") for name in expected)
-    for name, gradient in expected.items():
-        torch.testing.assert_close(gradients[name], gradient, rtol=1e-3, atol=1e-6, msg=name)
+def test_deepnet_scales():
+    data = read("mini_init_deepnet")
+    alpha = {stack: scales[0] for stack, scales in deepnorm_scales(2, 2).items()}
+    np.testing.assert_allclose(data["deepnet_alpha_enc"], alpha["encoder"], rtol=1e-7)
+    np.testing.assert_allclose(data["deepnet_alpha_dec"], alpha["decoder"], rtol=1e-7)
 
 
 @pytest.mark.parametrize("name", ADMIN)

@@ -1,5 +1,5 @@
 import torch
-from admin_fairseq.residual import OmegaResidual, first_sites, named_sites
+from admin_fairseq.residual import OmegaResidual, Residual, first_sites, named_sites
 from helpers import adaptive, build
 
 
@@ -14,7 +14,7 @@ def test_computes_branch_plus_omega_times_shortcut():
 
 def test_starts_at_one_which_is_the_plain_sum_bit_for_bit():
     branch, shortcut = torch.randn(50, 8, 16), torch.randn(50, 8, 16)
-    scaled, plain = OmegaResidual(16), OmegaResidual(16, scaled=False)
+    scaled, plain = OmegaResidual(16), Residual()
     assert torch.equal(scaled(branch, shortcut), shortcut + branch)
     assert torch.equal(plain(branch, shortcut), shortcut + branch)
     assert list(plain.parameters()) == []
