@@ -39,6 +39,8 @@ def build_parser():
         "--checkpoint-upper-bound", type=int, metavar="N", help="none after this epoch (or update)"
     )
     command.set_defaults(run=run_average)
+
+    commands.add_parser("analyze", help="look at a model: dependency, output-change, gradients, stability")
     return parser
 
 
@@ -92,8 +94,13 @@ def main(argv=None):
     """Run the command; exit code 0 if it worked, 1 for a mistake in the files, 2 for one in the flags."""
     # force: importing fairseq has configured logging already
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr, force=True)
-    args = build_parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else list(argv)
     try:
+        if argv[:1] == ["analyze"]:  # its flags are those of fairseq-train as well
+            from .analysis import command
+
+            return command.main(argv[1:])
+        args = build_parser().parse_args(argv)
         args.run(args)
     except AdminError as error:
         print(f"admin-fairseq: error: {error}", file=sys.stderr)

@@ -31,7 +31,7 @@ def profile_at_first_step(model, args, task):
         if any(module is built for module in model.modules()):  # trainers wrap the model
             with autocast_like(optimizer, sample):
                 start(built, sample, optimizer, args)
-            task.__dict__.pop("train_step", None)
+            task.train_step = train_step
         return train_step(sample, model, criterion, optimizer, update_num, *rest, **named)
 
     task.train_step = first_train_step

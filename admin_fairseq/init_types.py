@@ -32,7 +32,7 @@ INIT_TYPES = (
     "looklinear",
 )
 OUTPUT_CHANGES = ("O(logn)", "O(1)", "O(n)")
-MIRRORED = ("relu", "gelu", "gelu_fast", "gelu_accurate", "swish")  # activations with a(x) - a(-x) = x
+MIRRORED = ("relu", "gelu", "gelu_fast", "gelu_accurate")  # activations with a(x) - a(-x) = x
 
 
 def init_type_of(cfg):
@@ -56,6 +56,8 @@ def add_sites(layer, cfg, stack, names):
     """
     init_type = init_type_of(cfg)
     dim = layer.embed_dim
+    if getattr(cfg, "xavier_ffn", False):
+        start_ffn(layer)
     if init_type == "analytic":
         omega = analytic_omega(count_sites(cfg, stack), getattr(cfg, "analytic_output_change", "O(logn)"))
         constant = getattr(cfg, "analytic_constant", False)
@@ -105,6 +107,18 @@ def deepnorm_scales(encoder_layers, decoder_layers):
     return {"encoder": (0.81 * both, 0.87 / both), "decoder": ((3 * m) ** 0.25, (12 * m) ** -0.25)}
 
 
+def start_ffn(layer, gain=1.0):
+    """Start the feed-forward branch with Xavier's uniform weights and zero biases.
+
+    So do fairseq 0.9 and the authors' code. Since 0.10 fairseq leaves these weights to nn.Linear, which
+    starts them smaller: for dims 512 and 2048 by 1.1 in fc1 and by 2.2 in fc2. The branch then depends on
+    its input less than half as much, and the papers' figures come out only with Xavier's.
+    """
+    for linear in (layer.fc1, layer.fc2):
+        nn.init.xavier_uniform_(linear.weight, gain=gain)
+        nn.init.zeros_(linear.bias)
+
+
 def start_deepnet(layer, beta):
     """Start a layer's branches as DeepNorm says: Xavier, with gain 1 for q and k, and beta for the rest."""
     attentions = [module for module in (layer.self_attn, getattr(layer, "encoder_attn", None)) if module is not None]
@@ -113,9 +127,7 @@ def start_deepnet(layer, beta):
         nn.init.xavier_uniform_(attention.k_proj.weight)
         nn.init.xavier_uniform_(attention.v_proj.weight, gain=beta)
         nn.init.xavier_uniform_(attention.out_proj.weight, gain=beta)
-    for linear in (layer.fc1, layer.fc2):
-        nn.init.xavier_uniform_(linear.weight, gain=beta)
-        nn.init.zeros_(linear.bias)
+    start_ffn(layer, beta)
 
 
 @torch.no_grad()
@@ -125,9 +137,7 @@ def start_looklinear(layer):
     fc1 holds [W; -W] and fc2 [V, -V], so that V relu(Wx) - V relu(-Wx) = VWx; it holds for gelu too. W
     and V are halves of Xavier's matrices, as in the authors' code.
     """
-    for linear in (layer.fc1, layer.fc2):
-        nn.init.xavier_uniform_(linear.weight)
-        nn.init.zeros_(linear.bias)
+    start_ffn(layer)
     half = layer.fc1.weight.size(0) // 2
     layer.fc1.weight[half:] = -layer.fc1.weight[:half]
     layer.fc2.weight[:, half:] = -layer.fc2.weight[:, :half]

@@ -11,7 +11,7 @@ from fairseq.models.transformer.transformer_legacy import (
 )
 from fairseq.modules.checkpoint_activations import checkpoint_wrapper
 
-from . import first_step, omega_init, options
+from . import first_step, omega_init, options, trace
 from .layers import AdminDecoderLayer, AdminEncoderLayer
 
 
@@ -65,6 +65,8 @@ class AdminTransformerModel(TransformerModel):
         stored, args = args, options.complete(args)
         options.check(args)
         model = super().build_model(args, task)
+        if args.trace_interval:
+            trace.trace_training(model, args, task)
         if args.freeze_first_omega:
             omega_init.freeze_first(model)
         if args.init_type == "adaptive":

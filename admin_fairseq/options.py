@@ -41,6 +41,20 @@ class AdminOptions(FairseqDataclass):
         default=False,
         metadata={"help": "keep the omegas of an analytic model as they are: learn none"},
     )
+    xavier_ffn: bool = field(
+        default=False,
+        metadata={
+            "help": "start feed-forward weights with Xavier's distribution and zero biases, as fairseq 0.9 and the "
+            "papers did; fairseq starts them smaller since 0.10"
+        },
+    )
+    trace_interval: int = field(
+        default=0,
+        metadata={
+            "help": "every N updates, log omega, beta and gradient share of every residual site, next to "
+            "fairseq's own figures (--tensorboard-logdir shows them); 0: never"
+        },
+    )
     admin_profile: Optional[str] = field(
         default=None,
         metadata={"help": "the profile to write or read (default: admin.profile in --save-dir)"},

@@ -15,6 +15,13 @@ from collections import OrderedDict
 import torch
 from torch import nn
 
+# name of a site in its layer -> the modules of its branch
+BRANCHES = {
+    "self_attn_residual": ("self_attn",),
+    "encoder_attn_residual": ("encoder_attn",),
+    "ffn_residual": ("fc1", "fc2"),
+}
+
 
 class Residual(nn.Module):
     """A plain residual connection, ``branch + shortcut``, without parameters.

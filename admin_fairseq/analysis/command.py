@@ -1,0 +1,233 @@
+"""``admin-fairseq analyze KIND DATA-BIN [--models ...] [flags of fairseq-train]``."""
+
+import argparse
+import logging
+import os
+import shlex
+import sys
+import warnings
+from collections import OrderedDict, namedtuple
+
+import fairseq
+import torch
+
+from ..errors import AdminError
+from ..version import __version__
+from . import dependency, figures, gradients, output_change, stability, subject, tables
+
+logger = logging.getLogger(__name__)
+DEPTHS = (1, 2, 3, 6, 12, 24, 48, 100)
+SWEEP = ("post-ln", "pre-ln", "admin", "deepnet", "rezero", "analytic")
+
+Kind = namedtuple("Kind", "run help")
+
+
+def run_dependency(own, args, task, sample):
+    rows, summary = [], OrderedDict()
+    for name, model in models(own, args, task, sample):
+        found = dependency.dependency(model, sample, own.with_dropout, args.seed)
+        rows += dependency.table(name, found)
+        for stack, stack_rows in found.items():
+            off = max(abs(row.sum_of_squares - 1) for row in stack_rows)
+            error = max(row.error for row in stack_rows)
+            print(f"{name}, {stack}: beta of each branch in its own output, then of the last output (embedding first)")
+            print("  ", *(f"{row.beta[-1]:.2f}" for row in stack_rows))
+            print("  ", *(f"{value:.2f}" for value in stack_rows[-1].beta))
+            print(f"   sum of squares off 1 by at most {off:.3f}; components add up to {error:.0e}")
+            summary[f"{name}, {stack}"] = {"sum of squares off 1": off, "reconstruction error": error}
+    figures.save_dependency(own.out, rows)
+    return rows, summary
+
+
+def run_output_change(own, args, task, sample):
+    criterion = task.build_criterion(args)
+    rows = []
+    for word in own.models or SWEEP:
+        fresh = word in subject.METHODS
+        for depth in own.depths if fresh else [None]:
+            for seed in range(args.seed, args.seed + own.seeds if fresh else args.seed + 1):
+                changed = {"encoder_layers": depth, "decoder_layers": depth} if fresh else {}
+                model = subject.build(word, args, task, sample, seed, **changed)
+                rows += changes_of(label(word, own), model, seed, own, sample, criterion)
+        logger.info("%s: done", word)
+    summary = output_change.fits(rows)
+    for row in summary:
+        print(
+            f"{row['model']:<14}{row['stack']:<9}{row['perturbation']:<10}"
+            f"O(N): {row['O(N) intercept']:.3g} + {row['O(N) slope']:.3g} N, R^2 {row['O(N) R^2']:.3f}   "
+            f"O(log N): {row['O(log N) intercept']:.3g} + {row['O(log N) slope']:.3g} ln N, R^2 {row['O(log N) R^2']:.3f}"
+        )
+    figures.save_output_change(own.out, rows)
+    return rows, summary
+
+
+def changes_of(name, model, seed, own, sample, criterion):
+    sites = subject.count_sites(model)
+    return [
+        {
+            "model": name,
+            "stack": stack,
+            "sites": sites[stack],
+            "perturbation": perturbation,
+            "seed": seed,
+            "output_change": change,
+        }
+        for perturbation in output_change.STEPS
+        for stack, change in output_change.output_change(
+            model, sample, criterion, perturbation, own.with_dropout, seed
+        ).items()
+    ]
+
+
+def run_gradients(own, args, task, sample):
+    criterion = task.build_criterion(args)
+    rows, summary = [], OrderedDict()
+    for name, model in models(own, args, task, sample):
+        loss, found = gradients.gradient_norms(model, sample, criterion, own.with_dropout, args.seed)
+        rows += [{"model": name, **row} for row in found]
+        layers = gradients.by_layer(found)
+        summary[name] = {"loss": loss, "by layer": {f"{stack}.layers.{layer}": v for (stack, layer), v in layers.items()}}
+        print(f"{name}: loss {loss:.3f} nats a token; gradient norm by layer")
+        for stack in ("encoder", "decoder"):
+            print(f"   {stack}:", *(f"{value:.3g}" for (of, _), value in layers.items() if of == stack))
+    figures.save_gradients(own.out, rows)
+    return rows, summary
+
+
+def run_stability(own, args, task, sample):
+    if own.models and len(own.models) > 1:
+        raise AdminError("--models: stability examines one model at a time")
+    word = own.models[0] if own.models else None
+    ((name, model),) = models(own, args, task, sample)
+
+    report = stability.examine(
+        model,
+        name,
+        lambda: subject.twin(word, "admin", args, task, sample),
+        sample,
+        task.build_criterion(args),
+        own.with_dropout,
+        args.seed,
+    )
+    print(stability.text(report))
+    if report.gradients:
+        figures.save_stability(own.out, report.dependency, report.gradients, report.changes)
+    findings = [finding._asdict() for finding in report.findings]
+    rows = report.gradients or [{"model": name, "pattern": finding.pattern} for finding in report.findings]
+    return rows, {"facts": report.facts, "findings": findings, "output change": report.changes}
+
+
+KINDS = OrderedDict(
+    [
+        ("dependency", Kind(run_dependency, "which branches each output is made of (beta), as heatmaps")),
+        ("output-change", Kind(run_output_change, "how far the last output moves when weights do, against depth")),
+        ("gradients", Kind(run_gradients, "gradient norms by residual site and by layer, at one step")),
+        ("stability", Kind(run_stability, "why does it diverge? All of these on one model, with advice")),
+    ]
+)
+
+
+def models(own, args, task, sample):
+    """Yield (label, model) for every word of ``--models``; without it, for the flags as they are."""
+    for word in own.models or [None]:
+        yield label(word, own) if word else subject.describe(args), subject.build(word, args, task, sample)
+
+
+def label(word, own):
+    """Return a word's name in tables and figures: a checkpoint's is as much of its path as tells it apart."""
+    if word in subject.METHODS:
+        return word
+    short = os.path.join(os.path.basename(os.path.dirname(os.path.abspath(word))), os.path.basename(word))
+    return short if sum(other.endswith(short) for other in own.models) == 1 else word
+
+
+def own_parser(kind):
+    parser = argparse.ArgumentParser(
+        prog=f"admin-fairseq analyze {kind}",
+        usage="%(prog)s DATA-BIN [--models WORD ...] [--out PREFIX] [...] [flags of fairseq-train]",
+        description=f"{KINDS[kind].help[0].upper()}{KINDS[kind].help[1:]}. Takes all flags of fairseq-train, for the "
+        "architecture, the batch (--max-tokens, --train-subset), the criterion and the seed; runs in float64.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        metavar="WORD",
+        help=f"checkpoints, or methods at their first step: {', '.join(subject.METHODS)} "
+        + ("(default: six of them)" if kind == "output-change" else "(default: what --init-type says)"),
+    )
+    parser.add_argument("--out", default=kind, metavar="PREFIX", help="writes PREFIX.tsv, .json, .png, .pdf (default: %(default)s)")
+    parser.add_argument("--with-dropout", action="store_true", help="in training mode, with the masks of --seed")
+    parser.add_argument("--batch", type=int, default=1, metavar="N", help="the N-th training batch (default: the first)")
+    if kind == "output-change":
+        parser.add_argument("--depths", nargs="+", type=int, default=DEPTHS, metavar="L", help="layers of encoder and decoder")
+        parser.add_argument("--seeds", type=int, default=3, metavar="K", help="K seeds, from --seed on")
+    return parser
+
+
+def main(argv):
+    """Run ``admin-fairseq analyze``; returns the exit code.
+
+    Raises:
+        AdminError: for mistakes in flags, data or checkpoints.
+    """
+    top = argparse.ArgumentParser(
+        prog="admin-fairseq analyze",
+        description="Look at a model: " + "; ".join(f"{name}: {kind.help}" for name, kind in KINDS.items()),
+        epilog="Each has its own --help.",
+    )
+    top.add_argument("kind", choices=KINDS)
+    kind = top.parse_args(argv[:1]).kind
+    parser = own_parser(kind)
+    own, words = parser.parse_known_args(argv[1:])
+    check_own(own)
+    data = [word for word in words if not word.startswith("-")]
+    if not data:
+        parser.error("DATA-BIN is missing")
+    quieten()
+    args = subject.parse_flags(without_user_dir(words))
+    task = subject.load_task(args)
+    sample = subject.first_batch(task, args, own.batch)
+    rows, summary = KINDS[kind].run(own, args, task, sample)
+    tables.write(own.out, rows, provenance(argv, args, sample), summary)
+    logger.info("written: %s.{tsv,json,png,pdf}", own.out)
+    return 0
+
+
+def check_own(own):
+    """Refuse numbers that make no sense."""
+    numbers = [("--batch", own.batch), ("--seeds", getattr(own, "seeds", 1))]
+    numbers += [("--depths", depth) for depth in getattr(own, "depths", ())]
+    for flag, number in numbers:
+        if number < 1:
+            raise AdminError(f"{flag} {number}: must be 1 or more")
+
+
+def without_user_dir(words):
+    """Drop ``--user-dir``: the plugin is here, and a second copy of it elsewhere would not load."""
+    words = [word for word in words if not word.startswith("--user-dir=")]
+    if "--user-dir" in words:
+        at = words.index("--user-dir")
+        del words[at : at + 2]
+    return words
+
+
+def quieten():
+    """Keep what fairseq and torch say about themselves out of the report."""
+    logging.getLogger("fairseq").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="torch")
+
+
+def provenance(argv, args, sample):
+    """Return what it takes to make the numbers again."""
+    return OrderedDict(
+        command="admin-fairseq analyze " + shlex.join(argv),
+        admin_fairseq=__version__,
+        fairseq=fairseq.__version__,
+        torch=torch.__version__,
+        seed=args.seed,
+        precision="float64",
+        sentences=sample["nsentences"],
+        target_tokens=sample["ntokens"],
+        device=sample["net_input"]["src_tokens"].device.type,
+    )

@@ -1,0 +1,163 @@
+"""Figures of the analyses, from their rows. No torch, no fairseq."""
+
+import math
+import statistics
+from collections import OrderedDict
+from itertools import cycle
+
+from .. import files
+from ..errors import AdminError
+from ..plots import COLOURS, plt
+
+UNITS = {"weights": "|dLoss/dW| of the layer's branches", "output": "|dLoss/d output| of the site"}
+
+
+def save(prefix, draw, rows, columns, width=4.2, height=3.6):
+    """Draw on a grid of axes and write ``PREFIX.png`` and ``PREFIX.pdf``.
+
+    Args:
+        prefix: path without ending.
+        draw: function of a list of lists of axes.
+        rows, columns: size of the grid.
+        width, height: inches of one axis.
+
+    Raises:
+        AdminError: if they cannot be written.
+    """
+    figure, axes = plt.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False)
+    draw(axes.tolist())
+    figure.tight_layout()
+    try:
+        for ending, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
+            with files.replacing(f"{prefix}.{ending}") as file:
+                figure.savefig(file, format=ending, dpi=110, metadata=metadata)
+    except OSError as error:
+        raise AdminError(f"--out {prefix}: cannot be written: {error}") from None
+    finally:
+        plt.close(figure)
+
+
+def groups(rows, *keys):
+    """Return the rows by the values of some keys, in order of appearance."""
+    found = OrderedDict()
+    for row in rows:
+        found.setdefault(tuple(row[key] for key in keys), []).append(row)
+    return found
+
+
+def draw_dependency(axis, rows, title):
+    """Draw beta_{i,j} of one model and stack: row i, column j; the embedding is column 0."""
+    size = max(row["i"] for row in rows)
+    grid = [[math.nan] * (size + 1) for _ in range(size)]
+    for row in rows:
+        grid[row["i"] - 1][row["j"]] = row["beta"]
+    image = axis.imshow(grid, cmap="viridis", vmin=0, vmax=1, extent=(-0.5, size + 0.5, size + 0.5, 0.5), aspect="auto")
+    axis.set_title(title, fontsize=9)
+    axis.set_xlabel("j: branch (0: embedding)")
+    axis.set_ylabel("i: output")
+    if size <= 12:
+        for row in rows:
+            colour = "black" if row["beta"] > 0.6 else "white"
+            number = f"{row['beta']:.2f}".lstrip("0") or "0"
+            axis.text(row["j"], row["i"], number, ha="center", va="center", fontsize=5.5, color=colour)
+    return image
+
+
+def save_dependency(prefix, rows):
+    """Heatmaps, a column for every model, a row for every stack."""
+    panels = groups(rows, "model", "stack")
+    models = list(OrderedDict.fromkeys(model for model, _ in panels))
+    stacks = list(OrderedDict.fromkeys(stack for _, stack in panels))
+
+    def draw(axes):
+        for row, stack in enumerate(stacks):
+            for column, model in enumerate(models):
+                axis = axes[row][column]
+                if (model, stack) in panels:
+                    image = draw_dependency(axis, panels[model, stack], f"{model}, {stack}")
+                    axis.figure.colorbar(image, ax=axis, label="beta" if column == len(models) - 1 else None)
+                else:
+                    axis.axis("off")
+
+    save(prefix, draw, len(stacks), len(models), height=3.4)
+
+
+def draw_output_change(axis, rows, title):
+    """Draw |x_N - x_N*|^2 against the number of sites: mean over seeds, and their range."""
+    for colour, ((model,), mine) in zip(cycle(COLOURS), groups(rows, "model").items()):
+        by_sites = groups(mine, "sites")
+        changes = [[row["output_change"] for row in found] for found in by_sites.values()]
+        if not any(value > 0 for values in changes for value in values):
+            axis.plot([], [], color=colour, label=f"{model} (0)")
+            continue
+        sites = [number for (number,) in by_sites]
+        axis.plot(sites, [statistics.mean(values) for values in changes], ".-", color=colour, label=model)
+        axis.fill_between(sites, [min(v) for v in changes], [max(v) for v in changes], color=colour, alpha=0.2, lw=0)
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    axis.grid(alpha=0.3)
+    axis.set_xlabel("N, residual sites of the stack")
+    axis.set_ylabel("|x_N - x_N*|^2")
+    axis.set_title(title, fontsize=9)
+    axis.legend(fontsize=7)
+
+
+def save_output_change(prefix, rows):
+    """A column for every way to move the weights, a row for every stack."""
+    panels = groups(rows, "stack", "perturbation")
+    stacks = list(OrderedDict.fromkeys(stack for stack, _ in panels))
+    perturbations = list(OrderedDict.fromkeys(name for _, name in panels))
+
+    def draw(axes):
+        for row, stack in enumerate(stacks):
+            for column, name in enumerate(perturbations):
+                draw_output_change(axes[row][column], panels[stack, name], f"{stack}, {name} perturbation")
+
+    save(prefix, draw, len(stacks), len(perturbations), width=5)
+
+
+def draw_gradients(axis, rows, what):
+    """Draw gradient norms against the site's place, one line for every model and stack."""
+    for colour, ((model, stack), mine) in zip(cycle(COLOURS), groups(rows, "model", "stack").items()):
+        values = [row[what] if row[what] > 0 else math.nan for row in mine]  # 0 has no place on a log axis
+        axis.plot(range(1, len(mine) + 1), values, ".-", color=colour, label=f"{model}, {stack}")
+    axis.set_yscale("log")
+    axis.grid(alpha=0.3)
+    axis.set_xlabel("residual site, in forward order")
+    axis.set_ylabel(UNITS[what])
+    axis.legend(fontsize=7)
+
+
+def save_gradients(prefix, rows):
+    """Both norms side by side."""
+
+    def draw(axes):
+        for axis, what in zip(axes[0], UNITS):
+            draw_gradients(axis, rows, what)
+
+    save(prefix, draw, 1, len(UNITS), width=5)
+
+
+def draw_output_bars(axis, changes):
+    """Draw output changes side by side. ``changes``: label -> {stack: value}."""
+    labels = [f"{stack}\n{label}" for label, by_stack in changes.items() for stack in by_stack]
+    values = [value for by_stack in changes.values() for value in by_stack.values()]
+    axis.bar(labels, values, color=COLOURS[0])
+    if any(value > 0 for value in values):
+        axis.set_yscale("log")
+    axis.tick_params(axis="x", labelsize=7)
+    axis.set_ylabel("output change, random perturbation")
+
+
+def save_stability(prefix, dependency_rows, gradient_rows, changes):
+    """What the stability report is based on: dependency of both stacks, gradients, output change."""
+    panels = groups(dependency_rows, "stack")
+
+    def draw(axes):
+        row = axes[0]
+        for axis, ((stack,), mine) in zip(row, panels.items()):
+            draw_dependency(axis, mine, f"beta, {stack}")
+        draw_gradients(row[len(panels)], gradient_rows, "weights")
+        draw_output_bars(row[len(panels) + 1], changes)
+
+    save(prefix, draw, 1, len(panels) + 2, width=4)

@@ -1,0 +1,138 @@
+"""Looking at residual sites: what enters them in a forward pass, and which weights belong to them."""
+
+import contextlib
+from collections import OrderedDict
+
+import torch
+from torch import nn
+
+from ..errors import AdminError
+from ..profiling import positions_that_count
+from ..residual import BRANCHES, named_sites, stack_of
+
+# name of a site in its layer -> the LayerNorm before or after it
+LAYER_NORMS = {
+    "self_attn_residual": "self_attn_layer_norm",
+    "encoder_attn_residual": "encoder_attn_layer_norm",
+    "ffn_residual": "final_layer_norm",
+}
+
+
+class Site:
+    """A residual site with its surroundings.
+
+    Attributes:
+        name: module path, ``encoder.layers.3.ffn_residual``.
+        stack: ``encoder`` or ``decoder``.
+        layer: number of its layer, from 0.
+        residual: the module.
+        branch: the modules of its branch.
+        norm_after: the LayerNorm that reads the sum, or None (Pre-LN, ReZero).
+    """
+
+    def __init__(self, name, residual, layer):
+        self.name, self.residual = name, residual
+        self.stack, self.layer = stack_of(name), int(name.split(".")[2])
+        role = name.rsplit(".", 1)[1]
+        self.branch = [getattr(layer, part) for part in BRANCHES[role]]
+        norm = getattr(layer, LAYER_NORMS[role])
+        self.norm_after = norm if isinstance(norm, nn.LayerNorm) and not layer.normalize_before else None
+
+    def matrices(self):
+        """Return the weight matrices of the branch: no biases, no LayerNorms."""
+        return [weight for module in self.branch for weight in module.parameters() if weight.dim() == 2]
+
+
+def sites_of(model):
+    """Return ``{stack: [Site]}`` of a model, in forward order."""
+    stacks = OrderedDict(encoder=[], decoder=[])
+    for name, residual in named_sites(model).items():
+        site = Site(name, residual, model.get_submodule(name.rsplit(".", 1)[0]))
+        stacks[site.stack].append(site)
+    return stacks
+
+
+class Pass:
+    """What a forward pass left behind; positions are those of real tokens, P in all.
+
+    Attributes:
+        inputs: site name -> (branch, shortcut), each P x C, before their scales; only of sites that ran.
+        outputs: stack -> its last output, P x C.
+    """
+
+    def __init__(self):
+        self.inputs, self.outputs = OrderedDict(), OrderedDict()
+
+
+def run(model, sample, dropout=False, seed=1, with_inputs=True):
+    """Run a forward pass without gradients and return a :class:`Pass`.
+
+    Args:
+        model: in float64; its mode is restored.
+        sample: a fairseq batch.
+        dropout: run in training mode, with the masks of ``seed``.
+        with_inputs: keep what enters the sites (memory: sites x P x C).
+    """
+    keep = positions_that_count(model, sample)
+    found = Pass()
+
+    def select(stack, x):  # T x B x C -> P x C
+        x = x.detach()
+        return x[keep[stack]] if stack in keep else x.reshape(-1, x.size(-1))
+
+    def record(name):
+        return lambda site, inputs: found.inputs.update({name: tuple(select(stack_of(name), x) for x in inputs)})
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(mode(model, dropout, seed))
+        if with_inputs:
+            for name, site in named_sites(model).items():
+                stack.callback(site.register_forward_pre_hook(record(name)).remove)
+
+        def take_encoder(module, inputs, output):
+            found.outputs["encoder"] = select("encoder", output["encoder_out"][0])
+
+        stack.callback(model.encoder.register_forward_hook(take_encoder).remove)
+        features, _ = model(**sample["net_input"], features_only=True)
+        found.outputs["decoder"] = select("decoder", features.transpose(0, 1))
+    return found
+
+
+@contextlib.contextmanager
+def mode(model, dropout, seed):
+    """Put the model into evaluation mode, or with ``dropout`` into training mode with a seed of its own."""
+    was_training = model.training
+    devices = list({p.device for p in model.parameters() if p.device.type == "cuda"})
+    model.train(dropout)
+    try:
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(seed)
+            yield
+    finally:
+        model.train(was_training)
+
+
+def check_finite(found, name):
+    """Refuse to go on with NaN or infinity, and say where it began.
+
+    Raises:
+        AdminError: naming the first site.
+    """
+    where = first_non_finite(found)
+    if where:
+        raise AdminError(
+            f"{name}: the forward pass is not finite from {where} on; 'admin-fairseq analyze stability' says more"
+        )
+
+
+def first_non_finite(found):
+    """Return the first site of a pass that gets or puts out NaN or infinity, in words; None if none does."""
+    for name, inputs in found.inputs.items():
+        for what, x in zip(("branch", "shortcut"), inputs):
+            if not torch.isfinite(x).all():
+                return f"{name} ({what})"
+    for stack, x in found.outputs.items():
+        if not torch.isfinite(x).all():
+            return f"the {stack}'s output"
+    return None
