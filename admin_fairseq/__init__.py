@@ -13,9 +13,11 @@ numpy break in fairseq. Read the modules in this order:
 7. ``profile_file``  ``Profile`` <-> a text file that a person can read
 8. ``omega_init``    ``Profile`` -> the model's omegas
 9. ``first_step``    stage 1 inside ``fairseq-train``, and ``--init-type adaptive-auto``
-10. ``optim``        RAdam
-11. ``compat``       mends for fairseq on today's Python, each feature-tested
-12. ``cli``          the ``admin-fairseq`` command, served by ``average`` and ``plots``
+10. ``trace``        what ``--trace-interval`` logs during training
+11. ``optim``        RAdam
+12. ``compat``       mends for fairseq on today's Python, each feature-tested
+13. ``cli``          the ``admin-fairseq`` command, served by ``average`` and ``plots``
+14. ``analysis``     ``admin-fairseq analyze``: its own map is in its ``__init__``
 
 Beside these: ``errors`` (mistakes without tracebacks), ``files`` (whole or not at all) and ``logs``
 (reading fairseq's output).

@@ -168,7 +168,8 @@ def check(args):
             for stack in ("encoder", "decoder")
         ]
     else:
-        rules.append((args.activation_fn not in MIRRORED, f"--activation-fn {args.activation_fn}: use {', '.join(MIRRORED)}"))
+        activation = args.activation_fn
+        rules.append((activation not in MIRRORED, f"--activation-fn {activation}: use {', '.join(MIRRORED)}"))
         for flag in ("--encoder-ffn-embed-dim", "--decoder-ffn-embed-dim"):
             size = getattr(args, flag[2:].replace("-", "_"))
             rules.append((size % 2, f"{flag} {size}: it must be even, to be mirrored"))

@@ -5,9 +5,10 @@ Every N updates these are measured at each site, on the update's first batch, an
 
     omega_mean, omega_min, omega_max    over the C elements, where the site has an omega
     beta            standard deviation of the branch over that of the sum: how much the output depends on
-                    this branch (the diagonal of the layer dependency, see ``analysis.dependency``)
+                    this branch (the diagonal of the layer dependency, see ``analysis.dependency``, but for the
+                    means over channels, which are not taken off here)
     output_std      standard deviation of the sum, before its LayerNorm
-    gradient_share  squared norm of the gradient of the branch's weights, as a share of all branches'
+    gradient_share  squared norm of the gradient of the branch's matrices, as a share of all branches'
 
 Variances are over real tokens. The share, unlike a norm, is the same under fp16's loss scaling.
 ``--tensorboard-logdir`` draws them. The gradient is looked at where the trainer hands it to the optimizer.
@@ -114,7 +115,7 @@ class Tracer:
         path, site = name.rsplit(".", 1)
         layer = self.model.get_submodule(path)
         weights = [weight for part in BRANCHES[site] for weight in getattr(layer, part).parameters()]
-        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        gradients = [weight.grad for weight in weights if weight.dim() == 2 and weight.grad is not None]
         zero = torch.zeros((), device=next(self.model.parameters()).device)
         return sum((gradient.float().pow(2).sum() for gradient in gradients), zero)
 

@@ -10,6 +10,7 @@ DEST/results.tsv, the curves in DEST/curves.png, and a table for the card on sta
 
 import argparse
 import csv
+import logging
 import math
 import os
 import shlex
@@ -62,6 +63,9 @@ CORPORA = {
         "lowercase": True,
     },
 }
+
+
+logging.getLogger("sacrebleu").setLevel(logging.ERROR)  # a model that failed puts out bare full stops
 
 
 class Run:
@@ -134,15 +138,17 @@ def unigram_bits(data_bin):
     return bits / sum(counts["valid"].values())
 
 
-def diverged(curve, ceiling):
-    """Whether a run ended non-finite, or no better than a unigram model."""
-    return not all(math.isfinite(value) for _, value in curve) or curve[-1][1] >= ceiling
+def diverged(curve, unigram, best):
+    """Whether a run ended non-finite, or gained less than a tenth of what the best run did over a unigram model."""
+    finite = all(math.isfinite(value) for _, value in curve)
+    return not finite or unigram - curve[-1][1] < 0.1 * (unigram - best)
 
 
-def report(runs, dest, ceiling):
+def report(runs, dest, unigram):
     """Write results.tsv and curves.png; print the card's table."""
     curves = {run: run.curve() for run in runs}
-    trained = [run for run in runs if not diverged(curves[run], ceiling)]
+    best = min(curve[-1][1] for curve in curves.values() if math.isfinite(curve[-1][1]))
+    trained = [run for run in runs if not diverged(curves[run], unigram, best)]
     common = max(curves[run][-1][1] for run in trained) if trained else float("nan")
     rows, signature = [], ""
     for run in runs:
@@ -154,7 +160,7 @@ def report(runs, dest, ceiling):
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
         writer.writerow(["method", "seed", "diverged", "updates", "valid_nll_bits", "updates_to_common_nll", "bleu"])
         writer.writerows(rows)
-    print(f"unigram model: {ceiling:.2f} bits; common validation nll: {common:.2f} bits; BLEU {signature}\n")
+    print(f"unigram model: {unigram:.2f} bits; common validation nll: {common:.2f} bits; BLEU {signature}\n")
     print("| init type | diverged | updates to the common loss | final nll, bits | BLEU |\n|---|---|---|---|---|")
     for method in METHODS:
         mine = [row for row in rows if row[0] == method]

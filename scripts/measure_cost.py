@@ -1,4 +1,4 @@
-"""What Admin costs: a training step against fairseq's transformer, and profiling's peak memory.
+"""What Admin costs: a training step against fairseq's transformer, a traced step, and profiling's peak memory.
 
 Steps of the two models are timed in turn (A B, B A, A B, ...) on the same batch, and the ratio is
 taken pair by pair, so that a machine whose speed drifts does not matter. On the CPU time is the
@@ -7,6 +7,7 @@ process of its own, on the CPU; on a GPU, torch's own count.
 """
 
 import argparse
+import itertools
 import multiprocessing
 import resource
 import statistics
@@ -19,6 +20,7 @@ from fairseq.tasks.translation import TranslationConfig, TranslationTask
 
 import admin_fairseq  # noqa: F401
 from admin_fairseq.profiling import profile_omega
+from admin_fairseq.trace import Tracer
 
 
 def build(arch, args, **flags):
@@ -44,13 +46,20 @@ def make_sample(args):
     return {"net_input": {"src_tokens": tokens, "src_lengths": lengths, "prev_output_tokens": tokens}}
 
 
-def make_step(model, sample):
+def make_step(model, sample, tracer=None):
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-5)
+    updates = itertools.count()
 
     def step():
+        update = next(updates)
         optimizer.zero_grad()
+        if tracer:
+            tracer.begins(model, sample, update)
         logits, _ = model(**sample["net_input"])
         torch.log_softmax(logits.float(), -1)[..., 0].mean().backward()
+        if tracer:
+            tracer.unhook()
+            tracer.ends(update)
         optimizer.step()
 
     return step
@@ -69,9 +78,19 @@ def seconds(step, device):
     return time.perf_counter() - start
 
 
-def time_pairs(args):
-    sample = make_sample(args)
-    steps = make_step(admin(args), sample), make_step(build("transformer", args), sample)
+def plain_pair(args, sample):
+    """A training step of Admin, and of fairseq's transformer."""
+    return make_step(admin(args), sample), make_step(build("transformer", args), sample)
+
+
+def traced_pair(args, sample):
+    """A training step of Admin that is traced and logged, and one that is not."""
+    model = admin(args)
+    return make_step(model, sample, Tracer(model, interval=1, log_interval=1)), make_step(model, sample)
+
+
+def time_pairs(args, make_pair):
+    steps = make_pair(args, make_sample(args))
     for step in steps:
         step()
     ratios = []
@@ -129,12 +148,16 @@ def main():
         f"peak memory above the model: training step {peaks['step']:.0f} MiB, profiling {peaks['profiling']:.0f} MiB "
         f"({100 * peaks['profiling'] / peaks['step']:.0f}%)"
     )
-    ratios = sorted(time_pairs(args))
-    low, high = ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]
-    print(
-        f"training step, admin_transformer / transformer, {len(ratios)} pairs: median {statistics.median(ratios):.3f}, "
-        f"quartiles {low:.3f} to {high:.3f}, range {ratios[0]:.3f} to {ratios[-1]:.3f}"
-    )
+    for what, make_pair in (
+        ("training step, admin_transformer / transformer", plain_pair),
+        ("training step, traced and logged / not", traced_pair),
+    ):
+        ratios = sorted(time_pairs(args, make_pair))
+        low, high = ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]
+        print(
+            f"{what}, {len(ratios)} pairs: median {statistics.median(ratios):.3f}, "
+            f"quartiles {low:.3f} to {high:.3f}, range {ratios[0]:.3f} to {ratios[-1]:.3f}"
+        )
 
 
 if __name__ == "__main__":

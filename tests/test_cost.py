@@ -11,4 +11,4 @@ def test_profiling_needs_less_memory_than_a_training_step():
     script = REPOSITORY / "scripts" / "measure_cost.py"
     out = run(sys.executable, script, "--layers", "2", "--pairs", "2", "--device", "cpu").stdout
     assert 0 < int(re.search(r"profiling \d+ MiB \((\d+)%\)", out)[1]) < 60
-    assert 0.3 < float(re.search(r"median ([\d.]+)", out)[1]) < 3
+    assert all(0.3 < float(ratio) < 3 for ratio in re.findall(r"median ([\d.]+)", out))

@@ -56,7 +56,7 @@ def test_the_corpus_translates():
     assert all(re.fullmatch(r"am \w+tag dem \w+n \w+ \w+|am Mittwoch dem \w+n \w+ \w+", de) for _, de in dates)
 
 
-@pytest.mark.parametrize("script", ["quickstart.sh", "prepare_multi30k.sh"])
+@pytest.mark.parametrize("script", ["quickstart.sh", "prepare_multi30k.sh", "reproduce_figures.sh"])
 def test_help_and_unknown_flags(script):
     environment = {"VENV": "/nonexistent"}
     assert bash(SCRIPTS / script, "--help", env=environment).returncode == 0

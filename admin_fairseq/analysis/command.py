@@ -13,7 +13,7 @@ import torch
 
 from ..errors import AdminError
 from ..version import __version__
-from . import dependency, figures, gradients, output_change, stability, subject, tables
+from . import dependency, figures, gradients, output_change, stability, subject, tables, trace
 
 logger = logging.getLogger(__name__)
 DEPTHS = (1, 2, 3, 6, 12, 24, 48, 100)
@@ -54,8 +54,10 @@ def run_output_change(own, args, task, sample):
     for row in summary:
         print(
             f"{row['model']:<14}{row['stack']:<9}{row['perturbation']:<10}"
-            f"O(N): {row['O(N) intercept']:.3g} + {row['O(N) slope']:.3g} N, R^2 {row['O(N) R^2']:.3f}   "
-            f"O(log N): {row['O(log N) intercept']:.3g} + {row['O(log N) slope']:.3g} ln N, R^2 {row['O(log N) R^2']:.3f}"
+            + "   ".join(
+                f"{law}: {row[law + ' intercept']:.3g} + {row[law + ' slope']:.3g} {x}, R^2 {row[law + ' R^2']:.3f}"
+                for law, x in (("O(N)", "N"), ("O(log N)", "ln N"))
+            )
         )
     figures.save_output_change(own.out, rows)
     return rows, summary
@@ -86,7 +88,8 @@ def run_gradients(own, args, task, sample):
         loss, found = gradients.gradient_norms(model, sample, criterion, own.with_dropout, args.seed)
         rows += [{"model": name, **row} for row in found]
         layers = gradients.by_layer(found)
-        summary[name] = {"loss": loss, "by layer": {f"{stack}.layers.{layer}": v for (stack, layer), v in layers.items()}}
+        by_name = {f"{stack}.layers.{layer}": value for (stack, layer), value in layers.items()}
+        summary[name] = {"loss": loss, "by layer": by_name}
         print(f"{name}: loss {loss:.3f} nats a token; gradient norm by layer")
         for stack in ("encoder", "decoder"):
             print(f"   {stack}:", *(f"{value:.3g}" for (of, _), value in layers.items() if of == stack))
@@ -126,6 +129,21 @@ KINDS = OrderedDict(
     ]
 )
 
+TRACE_HELP = "draw what --trace-interval logged during training: omega, beta and gradients by site"
+
+
+def main_trace(argv):
+    """Run ``admin-fairseq analyze trace LOG``."""
+    parser = argparse.ArgumentParser(prog="admin-fairseq analyze trace", description=TRACE_HELP)
+    parser.add_argument("log", help="log of fairseq-train --log-format json --trace-interval N")
+    parser.add_argument("--out", default="trace", metavar="PREFIX", help="writes PREFIX.tsv, .json, .png, .pdf")
+    own = parser.parse_args(argv)
+    rows = trace.rows_of(own.log)
+    figures.save_trace(own.out, rows)
+    tables.write(own.out, rows, {"command": "admin-fairseq analyze trace " + shlex.join(argv)})
+    logger.info("written: %s.{tsv,json,png,pdf}", own.out)
+    return 0
+
 
 def models(own, args, task, sample):
     """Yield (label, model) for every word of ``--models``; without it, for the flags as they are."""
@@ -156,11 +174,15 @@ def own_parser(kind):
         help=f"checkpoints, or methods at their first step: {', '.join(subject.METHODS)} "
         + ("(default: six of them)" if kind == "output-change" else "(default: what --init-type says)"),
     )
-    parser.add_argument("--out", default=kind, metavar="PREFIX", help="writes PREFIX.tsv, .json, .png, .pdf (default: %(default)s)")
+    parser.add_argument(
+        "--out", default=kind, metavar="PREFIX", help="writes PREFIX.tsv, .json, .png, .pdf (default: %(default)s)"
+    )
     parser.add_argument("--with-dropout", action="store_true", help="in training mode, with the masks of --seed")
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="the N-th training batch (default: the first)")
     if kind == "output-change":
-        parser.add_argument("--depths", nargs="+", type=int, default=DEPTHS, metavar="L", help="layers of encoder and decoder")
+        parser.add_argument(
+            "--depths", nargs="+", type=int, default=DEPTHS, metavar="L", help="layers of encoder and decoder"
+        )
         parser.add_argument("--seeds", type=int, default=3, metavar="K", help="K seeds, from --seed on")
     return parser
 
@@ -173,11 +195,14 @@ def main(argv):
     """
     top = argparse.ArgumentParser(
         prog="admin-fairseq analyze",
-        description="Look at a model: " + "; ".join(f"{name}: {kind.help}" for name, kind in KINDS.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="\n".join(f"{name:<15}{kind.help}" for name, kind in KINDS.items()) + f"\n{'trace':<15}{TRACE_HELP}",
         epilog="Each has its own --help.",
     )
-    top.add_argument("kind", choices=KINDS)
+    top.add_argument("kind", choices=[*KINDS, "trace"])
     kind = top.parse_args(argv[:1]).kind
+    if kind == "trace":
+        return main_trace(argv[1:])
     parser = own_parser(kind)
     own, words = parser.parse_known_args(argv[1:])
     check_own(own)

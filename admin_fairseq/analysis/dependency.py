@@ -44,7 +44,7 @@ def dependency(model, sample, dropout=False, seed=1):
 
     Args:
         model: in float64.
-        sample: a fairseq batch; padding does not count.
+        sample: a fairseq batch; padding does not count, and of long batches 1,024 positions do.
         dropout, seed: as in :func:`probe.run`.
 
     Returns:
@@ -67,7 +67,7 @@ def output_before_last_norm(model, stack, found):
     """Return the stack's output if no LayerNorm stands between it and the last site; else None."""
     module = getattr(model, stack)
     plain = module.layer_norm is None and getattr(module, "project_out_dim", None) is None
-    return found.outputs[stack] if plain else None
+    return probe.thinned(found.outputs[stack]) if plain else None
 
 
 @torch.no_grad()

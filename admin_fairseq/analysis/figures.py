@@ -7,7 +7,7 @@ from itertools import cycle
 
 from .. import files
 from ..errors import AdminError
-from ..plots import COLOURS, plt
+from ..plots import COLOURS, MaxNLocator, plt
 
 UNITS = {"weights": "|dLoss/dW| of the layer's branches", "output": "|dLoss/d output| of the site"}
 
@@ -30,7 +30,7 @@ def save(prefix, draw, rows, columns, width=4.2, height=3.6):
     try:
         for ending, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
             with files.replacing(f"{prefix}.{ending}") as file:
-                figure.savefig(file, format=ending, dpi=110, metadata=metadata)
+                figure.savefig(file, format=ending, dpi=90, metadata=metadata)
     except OSError as error:
         raise AdminError(f"--out {prefix}: cannot be written: {error}") from None
     finally:
@@ -52,6 +52,8 @@ def draw_dependency(axis, rows, title):
     for row in rows:
         grid[row["i"] - 1][row["j"]] = row["beta"]
     image = axis.imshow(grid, cmap="viridis", vmin=0, vmax=1, extent=(-0.5, size + 0.5, size + 0.5, 0.5), aspect="auto")
+    for side in (axis.xaxis, axis.yaxis):
+        side.set_major_locator(MaxNLocator(integer=True))
     axis.set_title(title, fontsize=9)
     axis.set_xlabel("j: branch (0: embedding)")
     axis.set_ylabel("i: output")
@@ -161,3 +163,29 @@ def save_stability(prefix, dependency_rows, gradient_rows, changes):
         draw_output_bars(row[len(panels) + 1], changes)
 
     save(prefix, draw, 1, len(panels) + 2, width=4)
+
+
+def draw_trace(axis, rows, title):
+    """Draw one traced figure against updates: a line for every site, from blue (first) to yellow (last)."""
+    sites = groups(rows, "site")
+    colours = plt.get_cmap("viridis")
+    for number, ((site,), mine) in enumerate(sites.items()):
+        values = [row["value"] for row in mine]
+        axis.plot([row["update"] for row in mine], values, color=colours(number / max(len(sites) - 1, 1)), lw=0.8)
+    axis.set_title(f"{title} (first site blue, last yellow)", fontsize=8)
+    axis.set_xlabel("updates")
+    axis.grid(alpha=0.3)
+
+
+def save_trace(prefix, rows):
+    """A column for each figure that was traced, a row for each stack."""
+    shown = [name for name in ("omega_mean", "beta", "gradient_share") if any(row["figure"] == name for row in rows)]
+    stacks = ("encoder", "decoder")
+
+    def draw(axes):
+        for line, stack in zip(axes, stacks):
+            for axis, name in zip(line, shown):
+                mine = [row for row in rows if row["figure"] == name and row["site"].startswith(stack)]
+                draw_trace(axis, mine, f"{name}, {stack}")
+
+    save(prefix, draw, len(stacks), len(shown), height=3)

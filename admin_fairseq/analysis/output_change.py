@@ -101,9 +101,8 @@ def fit(numbers, changes):
         ``{law: (intercept, slope, R^2)}`` for ``O(N)``, a + b N, and ``O(log N)``, a + b ln N. R^2 is nan
         where all changes are equal, as for ReZero, whose output does not move at all.
     """
-    return OrderedDict(
-        [("O(N)", least_squares(numbers, changes)), ("O(log N)", least_squares([math.log(n) for n in numbers], changes))]
-    )
+    logarithms = [math.log(n) for n in numbers]
+    return OrderedDict([("O(N)", least_squares(numbers, changes)), ("O(log N)", least_squares(logarithms, changes))])
 
 
 def least_squares(x, y):

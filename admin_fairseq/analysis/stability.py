@@ -97,7 +97,8 @@ def check_numbers(report, model, found):
         report.findings.append(
             Finding(
                 "weights are not finite",
-                f"{len(bad)} of {len(list(model.parameters()))} weights, the first: {bad[0]}; first in the forward pass: {where}",
+                f"{len(bad)} of {len(list(model.parameters()))} weights, the first: {bad[0]}; "
+                f"first in the forward pass: {where}",
                 "an update wrote NaN or infinity into the model; nothing measured on it means anything",
                 "examine the last checkpoint from before; train on from there with " + LOWER_RATE + ", or --clip-norm 1",
             )
@@ -113,7 +114,7 @@ def check_numbers(report, model, found):
         )
     if bad or where:
         return False
-    largest, site = max((float(x.abs().max()), name) for name, inputs in found.inputs.items() for x in inputs)
+    largest, site = max((max(values), name) for name, values in found.largest.items())
     report.facts["largest activation"] = f"{largest:.4g}, at {site}"
     if largest > FP16_MAX / 8:
         report.findings.append(

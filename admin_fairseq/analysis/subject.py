@@ -88,8 +88,9 @@ def first_batch(task, args, number=1):
     subset = args.train_subset
     try:
         task.load_dataset(subset, combine=False, epoch=1)
-    except FileNotFoundError as error:
-        raise AdminError(f"{args.data}: {error}") from None
+    except (FileNotFoundError, ValueError) as error:
+        hint = "; it is empty: preprocess again with text in it" if "empty file" in str(error) else ""
+        raise AdminError(f"{args.data}: {error}{hint}") from None
     dataset = task.dataset(subset)
     where = f"{args.data}, subset {subset}"
     if len(dataset) == 0:

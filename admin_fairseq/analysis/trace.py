@@ -1,0 +1,33 @@
+"""What ``--trace-interval`` logged during training -> rows. No torch."""
+
+from ..errors import AdminError
+from ..logs import read_log
+
+FIGURES = ("omega_mean", "omega_min", "omega_max", "beta", "output_std", "gradient_share")
+
+
+def rows_of(path):
+    """Return the traced figures of a training log, one row each, in order of updates.
+
+    Args:
+        path: a log of ``fairseq-train --log-format json --trace-interval N``.
+
+    Raises:
+        AdminError: if there is no such log, or nothing was traced in it.
+    """
+    try:
+        open(path).close()
+    except OSError as error:
+        raise AdminError(f"{path}: cannot be read: {error}") from None
+    rows = []
+    for record in read_log(path)[0]:
+        for key, value in record.items():
+            figure, _, site = key.partition("/")
+            if site and figure in FIGURES and isinstance(value, (int, float)):
+                rows.append({"update": record["num_updates"], "site": site, "figure": figure, "value": float(value)})
+    if not rows:
+        raise AdminError(
+            f"{path}: nothing is traced in it; train with --trace-interval 100 (or another number of updates) "
+            "and --log-format json"
+        )
+    return rows

@@ -1,0 +1,219 @@
+"""admin-fairseq analyze, as a user types it: what it writes, and what it says to mistakes."""
+
+import csv
+import json
+import shutil
+
+import pytest
+import torch
+from admin_fairseq import cli
+from helpers import USER_DIR, run, train
+
+SHAPE = """--cpu --max-tokens 200 --encoder-layers 2 --decoder-layers 2 --encoder-embed-dim 16 --encoder-ffn-embed-dim 32
+    --encoder-attention-heads 2 --decoder-attention-heads 2 --share-all-embeddings""".split()
+
+
+@pytest.fixture(scope="module")
+def checkpoints(data_bin, tmp_path_factory):
+    """Trained checkpoints: ours, a stock transformer's, and one of another architecture."""
+    folder = tmp_path_factory.mktemp("trained")
+    flags = ["--max-epoch", "1", "--no-epoch-checkpoints"]
+    train(data_bin, folder / "admin", "--init-type", "adaptive-auto", *flags)
+    words = f"fairseq-train {data_bin} --cpu --optimizer adam --lr 1e-3 --max-tokens 400 --num-workers 0".split()
+    transformer = "--encoder-embed-dim 16 --encoder-ffn-embed-dim 32 --encoder-layers 2 --decoder-layers 1"
+    heads = "--encoder-attention-heads 2 --decoder-attention-heads 2"
+    run(*words, *flags, "--arch", "transformer", *transformer.split(), *heads.split(), "--save-dir", folder / "stock")
+    # another architecture: the stock checkpoint of a convolutional model would do as well, and takes longer
+    state = torch.load(folder / "stock/checkpoint_last.pt", weights_only=True)
+    state["cfg"]["model"].arch = "fconv"
+    torch.save(state, folder / "fconv.pt")
+    return folder
+
+
+def analyze(*words):
+    return cli.main(["analyze", *(str(word) for word in words)])
+
+
+def read(prefix):
+    with open(f"{prefix}.tsv", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    document = json.loads((prefix.parent / f"{prefix.name}.json").read_text())
+    assert len(document["rows"]) == len(rows) > 0
+    return rows, document
+
+
+def check_figures(prefix):
+    assert (prefix.parent / f"{prefix.name}.png").read_bytes().startswith(b"\x89PNG")
+    assert (prefix.parent / f"{prefix.name}.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_dependency_of_methods_and_checkpoints_side_by_side(data_bin, checkpoints, tmp_path, capsys):
+    ours, stock = (checkpoints / name / "checkpoint_last.pt" for name in ("admin", "stock"))
+    assert analyze("dependency", data_bin, *SHAPE, "--models", "post-ln", "rezero", ours, stock, "--out", tmp_path / "d") == 0
+    rows, document = read(tmp_path / "d")
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    assert models == ["post-ln", "rezero", "admin/checkpoint_last.pt", "stock/checkpoint_last.pt"]
+    stock_sites = {row["site"] for row in rows if row["model"] == models[3]}
+    assert sum(site.startswith("decoder") for site in stock_sites) == 3, "its depth is its own"
+    assert all(float(row["reconstruction_error"]) < 1e-10 for row in rows)
+    assert document["provenance"]["command"].startswith("admin-fairseq analyze dependency")
+    assert "components add up" in capsys.readouterr().out
+    check_figures(tmp_path / "d")
+
+
+def test_the_same_seed_gives_the_same_files(data_bin, tmp_path):
+    for kind in ("dependency", "gradients"):
+        contents = []
+        for _ in range(2):
+            analyze(kind, data_bin, *SHAPE, "--init-type", "adaptive-auto", "--with-dropout", "--out", tmp_path / "x")
+            contents.append([(tmp_path / f"x.{ending}").read_bytes() for ending in ("tsv", "json", "png", "pdf")])
+        assert contents[0] == contents[1]
+        analyze(kind, data_bin, *SHAPE, "--init-type", "adaptive-auto", "--seed", "2", "--out", tmp_path / "x")
+        assert (tmp_path / "x.tsv").read_bytes() != contents[0][0]
+
+
+def test_output_change_sweeps_depths_and_seeds(data_bin, checkpoints, tmp_path, capsys):
+    stock = checkpoints / "stock/checkpoint_last.pt"
+    words = ["--models", "post-ln", "admin", "rezero", stock, "--depths", "1", "2", "4", "--seeds", "2"]
+    assert analyze("output-change", data_bin, *SHAPE, *words, "--out", tmp_path / "o") == 0
+    rows, document = read(tmp_path / "o")
+    assert len(rows) == (3 * 3 * 2 + 1) * 2 * 2
+    assert {row["sites"] for row in rows if row["stack"] == "decoder" and row["model"] == "admin"} == {"3", "6", "12"}
+    assert {row["seed"] for row in rows} == {"1", "2"}
+    assert len(document["summary"]) == 3 * 2 * 2
+    assert "O(log N)" in capsys.readouterr().out
+    check_figures(tmp_path / "o")
+
+
+def test_gradients(data_bin, tmp_path):
+    flags = ["--criterion", "label_smoothed_cross_entropy", "--label-smoothing", "0.1"]
+    assert analyze("gradients", data_bin, *SHAPE, *flags, "--models", "pre-ln", "deepnet", "--out", tmp_path / "g") == 0
+    rows, document = read(tmp_path / "g")
+    assert len(rows) == 2 * (2 * 2 + 2 * 3)
+    assert len(document["summary"]["deepnet"]["by layer"]) == 4
+    check_figures(tmp_path / "g")
+
+
+def test_stability_with_the_flags_of_a_training(data_bin, tmp_path):
+    """As a real command, with all that a fairseq-train command has in it."""
+    flags = f"""--user-dir {USER_DIR} --arch transformer_iwslt_de_en --optimizer adam --lr 5e-4 --clip-norm 0.1 --fp16
+        --save-dir {tmp_path}/run --max-epoch 3 --dropout 0.3 --criterion label_smoothed_cross_entropy""".split()
+    out = run("admin-fairseq", "analyze", "stability", data_bin, *flags, *SHAPE, "--decoder-embed-dim", "16", "--out", tmp_path / "s").stdout
+    assert "encoder: output change" in out and "times Admin's" in out
+    assert "Traceback" not in out and "Warning" not in out
+    assert not (tmp_path / "run").exists()
+    check_figures(tmp_path / "s")
+
+
+def test_stability_of_a_trained_checkpoint(data_bin, checkpoints, tmp_path, capsys):
+    path = checkpoints / "admin/checkpoint_last.pt"
+    assert analyze("stability", data_bin, "--cpu", "--models", path, "--out", tmp_path / "s") == 0
+    assert "omega:" in capsys.readouterr().out
+
+
+def test_trace_draws_what_training_logged(data_bin, tmp_path, capsys):
+    out = train(
+        data_bin, tmp_path / "run", "--init-type", "adaptive-auto", "--max-update", "4", "--no-save",
+        "--trace-interval", "2", "--log-interval", "2", "--log-format", "json",
+    ).stdout
+    (tmp_path / "train.log").write_text(out)
+    assert analyze("trace", tmp_path / "train.log", "--out", tmp_path / "t") == 0
+    rows = read(tmp_path / "t")[0]
+    assert len(rows) == 2 * 10 * 6 and {row["update"] for row in rows} == {"2", "4"}
+    check_figures(tmp_path / "t")
+    assert "nothing is traced" in refused(capsys, "trace", tmp_path / "t.tsv")
+    assert "cannot be read" in refused(capsys, "trace", tmp_path / "none.log")
+
+
+def test_adaptive_takes_the_profile_that_training_would_take(data_bin, checkpoints, tmp_path):
+    words = ["--init-type", "adaptive", "--out", tmp_path / "d"]
+    analyze("dependency", data_bin, *SHAPE, *words, "--admin-profile", checkpoints / "admin/admin.profile", "--seed", "7")
+    with_file = read(tmp_path / "d")[0]
+    analyze("dependency", data_bin, *SHAPE, *words, "--seed", "7")
+    measured = read(tmp_path / "d")[0]
+    assert [row["site"] for row in with_file] == [row["site"] for row in measured]
+    assert [row["beta"] for row in with_file] != [row["beta"] for row in measured], "that one was measured under dropout"
+
+
+# mistakes
+
+
+def refused(capsys, *words):
+    assert analyze(*words) == 1
+    error = capsys.readouterr().err
+    assert error.count("admin-fairseq: error: ") == 1 and "Traceback" not in error
+    return error
+
+
+def test_another_architecture(data_bin, checkpoints, capsys, tmp_path):
+    assert "fconv" in refused(capsys, "dependency", data_bin, "--cpu", "--models", checkpoints / "fconv.pt")
+    assert "lightconv" in refused(capsys, "dependency", data_bin, "--cpu", "--arch", "lightconv")
+
+
+def test_no_checkpoint_and_no_method(data_bin, capsys, tmp_path):
+    assert "no such checkpoint, and no method (post-ln" in refused(capsys, "gradients", data_bin, *SHAPE, "--models", "postln")
+    (tmp_path / "x.pt").write_bytes(b"hello")
+    assert "cannot be read" in refused(capsys, "gradients", data_bin, "--cpu", "--models", tmp_path / "x.pt")
+
+
+def test_a_checkpoint_of_other_data(data_bin, checkpoints, capsys, tmp_path):
+    other = tmp_path / "data-bin"
+    shutil.copytree(data_bin, other)
+    for lang in ("en", "de"):
+        with open(other / f"dict.{lang}.txt", "a") as file:
+            file.write("more 1\n")
+    path = checkpoints / "admin/checkpoint_last.pt"
+    assert "the data-bin's dictionary is another" in refused(capsys, "dependency", other, "--cpu", "--models", path)
+
+
+def test_non_finite_weights(data_bin, checkpoints, capsys, tmp_path):
+    state = torch.load(checkpoints / "admin/checkpoint_last.pt", weights_only=True)
+    state["model"]["encoder.layers.1.fc1.bias"][0] = float("inf")
+    torch.save(state, tmp_path / "bad.pt")
+    for kind in ("dependency", "output-change"):
+        error = refused(capsys, kind, data_bin, "--cpu", "--models", tmp_path / "bad.pt", "--out", tmp_path / "x")
+        assert "not finite" in error and "analyze stability" in error
+    assert analyze("stability", data_bin, "--cpu", "--models", tmp_path / "bad.pt", "--out", tmp_path / "s") == 0
+    out = capsys.readouterr().out
+    assert "encoder.layers.1.fc1.bias" in out and "encoder.layers.1.ffn_residual" in out
+
+
+def test_no_data(data_bin, capsys, tmp_path):
+    assert "no such data-bin" in refused(capsys, "dependency", tmp_path / "none", "--cpu")
+    assert "not a data-bin" in refused(capsys, "dependency", tmp_path, "--cpu")
+    assert "Dataset not found" in refused(capsys, "dependency", data_bin, *SHAPE, "--train-subset", "nosuch")
+
+
+def test_an_empty_data_bin(data_bin, capsys, tmp_path):
+    for lang in ("en", "de"):
+        (tmp_path / f"train.{lang}").write_text("")
+    dictionary = str(data_bin / "dict.en.txt")
+    words = f"fairseq-preprocess -s en -t de --srcdict {dictionary} --joined-dictionary --destdir data-bin --trainpref train"
+    run(*words.split(), cwd=tmp_path)
+    assert "it is empty" in refused(capsys, "dependency", tmp_path / "data-bin", *SHAPE)
+
+
+def test_batches_that_are_not_there(data_bin, capsys):
+    assert "batches of sentences that fit" in refused(capsys, "dependency", data_bin, *SHAPE, "--batch", "1000")
+    assert "--batch 0: must be 1" in refused(capsys, "dependency", data_bin, *SHAPE, "--batch", "0")
+    assert "--depths 0" in refused(capsys, "output-change", data_bin, *SHAPE, "--depths", "0")
+
+
+def test_flags_that_fairseq_refuses(data_bin, capsys):
+    refused(capsys, "dependency", data_bin, *SHAPE, "--decoder-embed-dim", "24")
+    with pytest.raises(SystemExit) as exit_code:
+        analyze("dependency", data_bin, "--no-such-flag")
+    assert exit_code.value.code == 2
+
+
+def test_where_nothing_can_be_written(data_bin, capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert "cannot be written" in refused(capsys, "dependency", data_bin, *SHAPE, "--out", tmp_path / "file" / "x")
+
+
+def test_help(capsys):
+    for words in (["--help"], ["dependency", "--help"], ["output-change", "--help"]):
+        with pytest.raises(SystemExit) as exit_code:
+            analyze(*words)
+        assert exit_code.value.code == 0
+    assert "--depths" in capsys.readouterr().out
