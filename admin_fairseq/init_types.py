@@ -67,8 +67,8 @@ def add_sites(layer, cfg, stack, names):
         sites = [ConstantResidual(alpha) for _ in names]
         start_deepnet(layer, beta)
     elif init_type in ("rezero", "rezero_postln"):
-        resweight = nn.Parameter(torch.zeros(1))
-        sites = [ReZeroResidual(resweight) for _ in names]
+        layer.resweight = nn.Parameter(torch.zeros(1))
+        sites = [ReZeroResidual(layer.resweight) for _ in names]
         if init_type == "rezero":
             remove_layer_norms(layer)
     else:

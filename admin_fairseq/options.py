@@ -51,7 +51,7 @@ class AdminOptions(FairseqDataclass):
     trace_interval: int = field(
         default=0,
         metadata={
-            "help": "every N updates, log omega, beta and gradient share of every residual site, next to "
+            "help": "every N updates, log omega, beta and gradient norm of every residual site, next to "
             "fairseq's own figures (--tensorboard-logdir shows them); 0: never"
         },
     )
@@ -157,11 +157,26 @@ def check(args):
     if args.init_type not in INIT_TYPES:
         raise_all("unknown init type:", [f"--init-type {args.init_type}: choose from {', '.join(INIT_TYPES)}"])
     warn_unused(args)
+    sharded = _given(args, "ddp_backend") == "fully_sharded"
+    problems = []
+    if args.trace_interval < 0:
+        problems.append(f"--trace-interval {args.trace_interval}: 0 for never, or a number of updates")
+    if args.trace_interval and sharded:
+        problems.append("--trace-interval with --ddp-backend fully_sharded: its flat shards have no sites to look at")
+    raise_all("these flags cannot work:", problems)
     if args.init_type == "default":
         return
     rules = [
         (_given(args, "base_layers"), "--base-layers: these layers have no residual site; leave it out"),
+        (
+            sharded and (is_adaptive(args) or args.init_type.startswith("rezero")),
+            "--ddp-backend fully_sharded: its flat shards have no scale to fill or to share; use legacy_ddp or pytorch_ddp",
+        ),
     ]
+    if args.init_type == "deepnet":
+        for flag in ("encoder_layers", "decoder_layers"):
+            number = getattr(args, flag)
+            rules.append((number < 1, f"--{flag.replace('_', '-')} {number}: its scales are of two stacks"))
     if args.init_type != "looklinear":
         rules += [
             (_given(args, f"{stack}_normalize_before"), f"--{stack}-normalize-before: it is Post-LN; leave it out")
@@ -194,10 +209,6 @@ def rules_for_profiles(args):
     """Return what ``adaptive*`` cannot work with: (whether it is so, the reason and the way out)."""
     measures = args.init_type in ("adaptive-profiling", "adaptive-auto")
     rules = [
-        (
-            _given(args, "ddp_backend") == "fully_sharded",
-            "--ddp-backend fully_sharded: its flat shards have no omega to fill; use legacy_ddp or pytorch_ddp",
-        ),
         (
             measures and _given(args, "encoder_layerdrop"),
             "--encoder-layerdrop: a dropped layer cannot be measured; profile without it, train with it",

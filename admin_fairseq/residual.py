@@ -88,19 +88,16 @@ class ReZeroResidual(Residual):
     """ReZero: ``shortcut + resweight * branch`` (Bachlechner et al., 2020, arXiv 2003.04887, section 3).
 
     Args:
-        resweight: the parameter of shape (1,) that the sites of a layer share.
+        resweight: the parameter of shape (1,) that the sites of a layer share. It is the layer's: were it
+            registered at every site, whatever walks a state dict (fairseq's EMA) would meet it thrice.
     """
 
     def __init__(self, resweight):
         super().__init__()
-        self.resweight = resweight
-
-    @property
-    def branch_scale(self):
-        return self.resweight
+        object.__setattr__(self, "branch_scale", resweight)
 
     def forward(self, branch, shortcut):
-        return torch.addcmul(shortcut, branch, self.resweight)
+        return torch.addcmul(shortcut, branch, self.branch_scale)
 
 
 def named_sites(model):

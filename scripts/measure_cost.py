@@ -59,7 +59,7 @@ def make_step(model, sample, tracer=None):
         torch.log_softmax(logits.float(), -1)[..., 0].mean().backward()
         if tracer:
             tracer.unhook()
-            tracer.ends(update)
+            tracer.ends(optimizer, update)
         optimizer.step()
 
     return step

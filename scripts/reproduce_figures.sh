@@ -86,7 +86,10 @@ train() { # NAME FLAGS...
 # shellcheck disable=SC2086
 job() {
     case $1 in
-    corpus) bash scripts/prepare_quickstart.sh "$dest/corpus" ;;
+    corpus)
+        bash scripts/prepare_quickstart.sh "$dest/corpus"
+        say "corpus"
+        ;;
     output-change)
         analyze output-change output-change $small --max-tokens 256 --depths $depths --seeds $seeds
         ;;
@@ -111,8 +114,11 @@ job() {
             --encoder-normalize-before --decoder-normalize-before
         ;;
     dependency-trained)
-        analyze dependency-trained dependency --cpu --max-tokens 1024 \
-            --models "$dest"/shallow-{post-ln,pre-ln,admin}/checkpoint_last.pt
+        local words=() name
+        for name in post-ln pre-ln admin; do
+            words+=("$name at its start=$name" "$name trained=$dest/shallow-$name/checkpoint_last.pt")
+        done
+        analyze dependency-trained dependency $small --max-tokens 1024 --models "${words[@]}"
         ;;
     trace)
         admin-fairseq analyze trace "$dest/deep-admin/train.log" --out "$dest/trace" 2>"$dest/trace.log"
@@ -140,7 +146,6 @@ run_all() { # JOB...: two at a time
     done
 }
 
-say "generating the corpus"
 run_all corpus
 run_all output-change deep-admin deep-post-ln shallow-admin shallow-post-ln shallow-pre-ln dependency-start \
     dependency-deep gradients stability

@@ -38,9 +38,8 @@ def weights(data, prefix):
         head, _, last = name.rpartition(".")
         if last in OUR_NAMES.get(name.split(".")[0], {}):
             ours[f"{head}.{OUR_NAMES[name.split('.')[0]][last]}"] = value
-        elif last == "rezero_weight":  # ours has it at every site of the layer
-            sites = ["self_attn", "ffn"] + ["encoder_attn"] * name.startswith("decoder")
-            ours.update({f"{head}.{site}_residual.resweight": value for site in sites})
+        elif last == "rezero_weight":
+            ours[f"{head}.resweight"] = value
         elif last in ("q_proj_weight", "k_proj_weight", "v_proj_weight"):
             ours[f"{head}.{last[:6]}.weight"] = value
         elif last in ("in_proj_weight", "in_proj_bias"):

@@ -216,6 +216,22 @@ def run_stack(model, sample, stack):
         return features[net_input["prev_output_tokens"].ne(1)]
 
 
+def test_the_relative_change_does_not_depend_on_the_size_of_the_output():
+    """A larger gamma of the last LayerNorm, undone by what reads it, is the same model."""
+    model, sample = make("post-ln", trained=True), batch()
+    kinds = {relative: [] for relative in (False, True)}
+    for _ in range(2):
+        for relative, found in kinds.items():
+            found.append(output_change.output_changes(model, sample, CRITERION, "random", [3], relative=relative)[0])
+        with torch.no_grad():
+            last = model.encoder.layers[-1].final_layer_norm
+            last.weight.mul_(4), last.bias.mul_(4)
+            for layer in model.decoder.layers:
+                layer.encoder_attn.k_proj.weight.div_(4), layer.encoder_attn.v_proj.weight.div_(4)
+    assert kinds[True][1]["encoder"] == pytest.approx(kinds[True][0]["encoder"])
+    assert kinds[False][1]["encoder"] == pytest.approx(16 * kinds[False][0]["encoder"])
+
+
 def test_rezero_does_not_move_at_the_start():
     for perturbation in output_change.STEPS:
         assert set(output_change.output_change(make("rezero"), batch(), CRITERION, perturbation).values()) == {0.0}

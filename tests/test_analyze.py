@@ -7,6 +7,7 @@ import shutil
 import pytest
 import torch
 from admin_fairseq import cli
+from admin_fairseq.analysis import command
 from helpers import USER_DIR, run, train
 
 SHAPE = """--cpu --max-tokens 200 --encoder-layers 2 --decoder-layers 2 --encoder-embed-dim 16 --encoder-ffn-embed-dim 32
@@ -61,6 +62,13 @@ def test_dependency_of_methods_and_checkpoints_side_by_side(data_bin, checkpoint
     check_figures(tmp_path / "d")
 
 
+def test_labels(tmp_path, capsys):
+    words = ["post-ln", "a/x.pt", "b/x.pt", "mine=c/x.pt", "Admin, dim 64=admin"]
+    expected = {"post-ln": "post-ln", "a/x.pt": "a/x.pt", "b/x.pt": "b/x.pt", "mine": "c/x.pt", "Admin, dim 64": "admin"}
+    assert command.named(words) == expected
+    assert "admin: twice" in refused(capsys, "dependency", "data-bin", "--models", "admin", "admin")
+
+
 def test_the_same_seed_gives_the_same_files(data_bin, tmp_path):
     for kind in ("dependency", "gradients"):
         contents = []
@@ -77,10 +85,13 @@ def test_output_change_sweeps_depths_and_seeds(data_bin, checkpoints, tmp_path, 
     words = ["--models", "post-ln", "admin", "rezero", stock, "--depths", "1", "2", "4", "--seeds", "2"]
     assert analyze("output-change", data_bin, *SHAPE, *words, "--out", tmp_path / "o") == 0
     rows, document = read(tmp_path / "o")
-    assert len(rows) == (3 * 3 * 2 + 1) * 2 * 2
+    assert len(rows) == (3 * 3 + 1) * 2 * 2 * 2
     assert {row["sites"] for row in rows if row["stack"] == "decoder" and row["model"] == "admin"} == {"3", "6", "12"}
     assert {row["seed"] for row in rows} == {"1", "2"}
-    assert len(document["summary"]) == 3 * 2 * 2
+    assert len(document["summary"]["fits"]) == 3 * 2 * 2
+    points = {(p["model"], p["stack"], p["perturbation"], p["sites"]): p for p in document["summary"]["points"]}
+    two = [float(row["output_change"]) for row in rows if (row["model"], row["stack"], row["sites"]) == ("admin", "encoder", "8")]
+    assert points["admin", "encoder", "random", 8]["mean"] == pytest.approx((two[0] + two[2]) / 2, rel=1e-4)
     assert "O(log N)" in capsys.readouterr().out
     check_figures(tmp_path / "o")
 
@@ -170,12 +181,46 @@ def test_non_finite_weights(data_bin, checkpoints, capsys, tmp_path):
     state = torch.load(checkpoints / "admin/checkpoint_last.pt", weights_only=True)
     state["model"]["encoder.layers.1.fc1.bias"][0] = float("inf")
     torch.save(state, tmp_path / "bad.pt")
-    for kind in ("dependency", "output-change"):
+    for kind in ("dependency", "output-change", "gradients"):
         error = refused(capsys, kind, data_bin, "--cpu", "--models", tmp_path / "bad.pt", "--out", tmp_path / "x")
         assert "not finite" in error and "analyze stability" in error
     assert analyze("stability", data_bin, "--cpu", "--models", tmp_path / "bad.pt", "--out", tmp_path / "s") == 0
     out = capsys.readouterr().out
     assert "encoder.layers.1.fc1.bias" in out and "encoder.layers.1.ffn_residual" in out
+    check_figures(tmp_path / "s")
+
+
+def test_checkpoints_of_older_releases(data_bin, checkpoints, tmp_path):
+    """With q, k and v in one, as in 0.9, and with the second copies of 0.12.2."""
+    state = torch.load(checkpoints / "stock/checkpoint_last.pt", weights_only=True)
+    weights = state["model"]
+    weights["encoder.layers.0.fc1_weight"] = weights["encoder.layers.0.fc1.weight"]
+    for kind in ("weight", "bias"):
+        parts = [weights.pop(f"encoder.layers.1.self_attn.{p}_proj.{kind}") for p in "qkv"]
+        weights[f"encoder.layers.1.self_attn.in_proj_{kind}"] = torch.cat(parts)
+    torch.save(state, tmp_path / "old.pt")
+    stock = checkpoints / "stock/checkpoint_last.pt"
+    assert analyze("dependency", data_bin, "--cpu", "--models", stock, tmp_path / "old.pt", "--out", tmp_path / "d") == 0
+    rows = read(tmp_path / "d")[0]
+    assert [row["beta"] for row in rows[: len(rows) // 2]] == [row["beta"] for row in rows[len(rows) // 2 :]]
+
+
+def test_flags_that_drop_layers_or_disturb_weights(data_bin, tmp_path):
+    """Users' own flags: the probes look at the whole model, as it is."""
+    plain = ["--models", "admin", "post-ln", "--with-dropout", "--out", tmp_path / "p"]
+    assert analyze("dependency", data_bin, *SHAPE, *plain) == 0
+    flags = ["--encoder-layerdrop", "0.5", "--decoder-layerdrop", "0.5", "--quant-noise-pq", "0.3"]
+    assert analyze("dependency", data_bin, *SHAPE, *plain[:-1], tmp_path / "d", *flags) == 0
+    assert (tmp_path / "p.tsv").read_text() == (tmp_path / "d.tsv").read_text()
+
+
+def test_adaptive_softmax(data_bin, tmp_path, capsys):
+    flags = ["--adaptive-softmax-cutoff", "20", "--encoder-layers", "1"]
+    shape = [word for word in SHAPE if word != "--share-all-embeddings"]
+    error = refused(capsys, "gradients", data_bin, *shape, *flags, "--models", "post-ln")
+    assert "--criterion adaptive_loss" in error
+    words = ["--criterion", "adaptive_loss", "--out", tmp_path / "g"]
+    assert analyze("gradients", data_bin, *shape, *flags, *words, "--models", "post-ln") == 0
 
 
 def test_no_data(data_bin, capsys, tmp_path):

@@ -1,5 +1,6 @@
 """The init types beside Admin: their equations, their first weights, and their way through fairseq's commands."""
 
+import copy
 import math
 
 import pytest
@@ -113,10 +114,16 @@ def test_rezero_sites_of_a_layer_share_one_scalar_that_learns():
     model = build(init_type="rezero_postln").train()
     layer = model.decoder.layers[1]
     sites = [layer.self_attn_residual, layer.encoder_attn_residual, layer.ffn_residual]
-    assert all(isinstance(site, ReZeroResidual) and site.resweight is sites[0].resweight for site in sites)
+    assert all(isinstance(site, ReZeroResidual) and site.branch_scale is layer.resweight for site in sites)
     model(**batch()["net_input"])[0].pow(2).sum().backward()
-    assert layer.self_attn_residual.resweight.grad.abs() > 0
-    assert model.encoder.layers[0].self_attn_residual.resweight is not sites[0].resweight
+    assert layer.resweight.grad.abs() > 0
+    assert model.encoder.layers[0].resweight is not layer.resweight
+    assert [name for name in model.state_dict() if "resweight" in name] == [
+        f"{stack}.layers.{number}.resweight" for stack in ("encoder", "decoder") for number in (0, 1)
+    ]
+    copied = copy.deepcopy(model).half().double()
+    layer = copied.decoder.layers[1]
+    assert layer.ffn_residual.branch_scale is layer.resweight and layer.resweight.dtype == torch.double
 
 
 @pytest.mark.parametrize(
@@ -124,6 +131,10 @@ def test_rezero_sites_of_a_layer_share_one_scalar_that_learns():
     [
         (dict(init_type="rezero", encoder_normalize_before=True), ["--encoder-normalize-before"]),
         (dict(init_type="deepnet", decoder_normalize_before=True, base_layers=1), ["--decoder-normalize", "--base-layers"]),
+        (dict(init_type="deepnet", layers=(2, 0)), ["--decoder-layers 0"]),
+        (dict(init_type="rezero", ddp_backend="fully_sharded"), ["fully_sharded"]),
+        (dict(trace_interval=-1), ["--trace-interval -1"]),
+        (dict(trace_interval=5, ddp_backend="fully_sharded"), ["--trace-interval", "fully_sharded"]),
         (dict(init_type="looklinear", decoder_ffn_embed_dim=33, activation_fn="tanh"), ["--decoder-ffn-embed-dim 33", "tanh"]),
     ],
 )

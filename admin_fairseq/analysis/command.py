@@ -11,7 +11,7 @@ from collections import OrderedDict, namedtuple
 import fairseq
 import torch
 
-from ..errors import AdminError
+from ..errors import AdminError, raise_all
 from ..version import __version__
 from . import dependency, figures, gradients, output_change, stability, subject, tables, trace
 
@@ -40,18 +40,20 @@ def run_dependency(own, args, task, sample):
 
 
 def run_output_change(own, args, task, sample):
-    criterion = task.build_criterion(args)
+    criterion = subject.build_criterion(args, task)
     rows = []
-    for word in own.models or SWEEP:
+    for name, word in (own.models or named(SWEEP)).items():
         fresh = word in subject.METHODS
         for depth in own.depths if fresh else [None]:
-            for seed in range(args.seed, args.seed + own.seeds if fresh else args.seed + 1):
-                changed = {"encoder_layers": depth, "decoder_layers": depth} if fresh else {}
-                model = subject.build(word, args, task, sample, seed, **changed)
-                rows += changes_of(label(word, own), model, seed, own, sample, criterion)
-        logger.info("%s: done", word)
-    summary = output_change.fits(rows)
-    for row in summary:
+            model = None
+            for seed in range(args.seed, args.seed + own.seeds):
+                if fresh or model is None:  # a checkpoint's weights are the same for all seeds of the directions
+                    changed = {"encoder_layers": depth, "decoder_layers": depth} if fresh else {}
+                    model = subject.build(word, args, task, sample, seed, **changed)
+                rows += changes_of(name, model, seed, own, sample, criterion)
+        logger.info("%s: done", name)
+    fits = output_change.fits(rows)
+    for row in fits:
         print(
             f"{row['model']:<14}{row['stack']:<9}{row['perturbation']:<10}"
             + "   ".join(
@@ -60,7 +62,7 @@ def run_output_change(own, args, task, sample):
             )
         )
     figures.save_output_change(own.out, rows)
-    return rows, summary
+    return rows, {"fits": fits, "points": output_change.points(rows)}
 
 
 def changes_of(name, model, seed, own, sample, criterion):
@@ -82,7 +84,7 @@ def changes_of(name, model, seed, own, sample, criterion):
 
 
 def run_gradients(own, args, task, sample):
-    criterion = task.build_criterion(args)
+    criterion = subject.build_criterion(args, task)
     rows, summary = [], OrderedDict()
     for name, model in models(own, args, task, sample):
         loss, found = gradients.gradient_norms(model, sample, criterion, own.with_dropout, args.seed)
@@ -100,7 +102,7 @@ def run_gradients(own, args, task, sample):
 def run_stability(own, args, task, sample):
     if own.models and len(own.models) > 1:
         raise AdminError("--models: stability examines one model at a time")
-    word = own.models[0] if own.models else None
+    word = next(iter(own.models.values())) if own.models else None
     ((name, model),) = models(own, args, task, sample)
 
     report = stability.examine(
@@ -108,15 +110,15 @@ def run_stability(own, args, task, sample):
         name,
         lambda: subject.twin(word, "admin", args, task, sample),
         sample,
-        task.build_criterion(args),
+        subject.build_criterion(args, task),
         own.with_dropout,
         args.seed,
     )
     print(stability.text(report))
-    if report.gradients:
-        figures.save_stability(own.out, report.dependency, report.gradients, report.changes)
+    figures.save_stability(own.out, report)
+    norms = {row["site"]: row for row in report.gradients}
+    rows = [{**row, **norms[row["site"]]} if norms else row for row in report.largest]
     findings = [finding._asdict() for finding in report.findings]
-    rows = report.gradients or [{"model": name, "pattern": finding.pattern} for finding in report.findings]
     return rows, {"facts": report.facts, "findings": findings, "output change": report.changes}
 
 
@@ -147,16 +149,34 @@ def main_trace(argv):
 
 def models(own, args, task, sample):
     """Yield (label, model) for every word of ``--models``; without it, for the flags as they are."""
-    for word in own.models or [None]:
-        yield label(word, own) if word else subject.describe(args), subject.build(word, args, task, sample)
+    for name, word in (own.models or {subject.describe(args): None}).items():
+        yield name, subject.build(word, args, task, sample)
 
 
-def label(word, own):
-    """Return a word's name in tables and figures: a checkpoint's is as much of its path as tells it apart."""
+def named(words):
+    """Return ``{label: word}``: ``LABEL=WORD`` names itself, a checkpoint is called after the end of its path.
+
+    Raises:
+        AdminError: if two labels are the same.
+    """
+    found, problems = OrderedDict(), []
+    for word in words:
+        name, equals, rest = word.partition("=")
+        if not equals or os.path.exists(word):
+            name, rest = label(word, words), word
+        if name in found:
+            problems.append(f"{name}: twice; tell them apart with LABEL=WORD")
+        found[name] = rest
+    raise_all("--models:", problems)
+    return found
+
+
+def label(word, words):
+    """Return a method's name, or as much of a checkpoint's path as tells it apart."""
     if word in subject.METHODS:
         return word
     short = os.path.join(os.path.basename(os.path.dirname(os.path.abspath(word))), os.path.basename(word))
-    return short if sum(other.endswith(short) for other in own.models) == 1 else word
+    return short if sum(other.endswith(short) for other in words) == 1 else word
 
 
 def own_parser(kind):
@@ -171,7 +191,7 @@ def own_parser(kind):
         "--models",
         nargs="+",
         metavar="WORD",
-        help=f"checkpoints, or methods at their first step: {', '.join(subject.METHODS)} "
+        help=f"checkpoints, or methods at their first step: {', '.join(subject.METHODS)}; LABEL=WORD names one "
         + ("(default: six of them)" if kind == "output-change" else "(default: what --init-type says)"),
     )
     parser.add_argument(
@@ -205,6 +225,7 @@ def main(argv):
         return main_trace(argv[1:])
     parser = own_parser(kind)
     own, words = parser.parse_known_args(argv[1:])
+    own.models = named(own.models) if own.models else None
     check_own(own)
     data = [word for word in words if not word.startswith("-")]
     if not data:
@@ -213,7 +234,14 @@ def main(argv):
     args = subject.parse_flags(without_user_dir(words))
     task = subject.load_task(args)
     sample = subject.first_batch(task, args, own.batch)
-    rows, summary = KINDS[kind].run(own, args, task, sample)
+    try:
+        rows, summary = KINDS[kind].run(own, args, task, sample)
+    except IndexError:  # of an embedding
+        raise AdminError("a sentence is longer than a model has positions: lower --max-source-positions") from None
+    except RuntimeError as error:
+        if "out of memory" not in str(error):
+            raise
+        raise AdminError("the batch does not fit into memory in float64: lower --max-tokens") from None
     tables.write(own.out, rows, provenance(argv, args, sample), summary)
     logger.info("written: %s.{tsv,json,png,pdf}", own.out)
     return 0

@@ -57,17 +57,9 @@ def dependency(model, sample, dropout=False, seed=1):
     probe.check_finite(found, "dependency")
     rows = {}
     for stack, sites in probe.sites_of(model).items():
-        sites = [site for site in sites if site.name in found.inputs]  # layerdrop may have skipped some
         if sites:
-            rows[stack] = stack_rows(sites, found.inputs, output_before_last_norm(model, stack, found))
+            rows[stack] = stack_rows(sites, found.inputs, found.sums[stack])
     return rows
-
-
-def output_before_last_norm(model, stack, found):
-    """Return the stack's output if no LayerNorm stands between it and the last site; else None."""
-    module = getattr(model, stack)
-    plain = module.layer_norm is None and getattr(module, "project_out_dim", None) is None
-    return probe.thinned(found.outputs[stack]) if plain else None
 
 
 @torch.no_grad()
@@ -77,7 +69,7 @@ def stack_rows(sites, inputs, last_output):
     Args:
         sites: in forward order.
         inputs: site name -> (branch, shortcut), P x C.
-        last_output: what the last site is to add up to, P x C, or None if that was not recorded.
+        last_output: what the last site is to add up to, P x C.
     """
     shortcut = inputs[sites[0].name][1]
     parts, shift = shortcut[None].double(), torch.zeros_like(shortcut, dtype=torch.float64)
@@ -99,14 +91,12 @@ def stack_rows(sites, inputs, last_output):
             normalised, total = parts, parts.sum(0) + shift
         unit = normalised.sum(0).std(unbiased=False)
         beta = (normalised.flatten(1).std(1, unbiased=False) / unit).tolist()
-        error = 0.0
-        if output is not None:
-            error = float((total - output.double()).abs().max() / output.double().std(unbiased=False))
-            if not error < 1e-4:  # float64 leaves 1e-12; half-precision layers would leave 1e-3
-                raise AdminError(
-                    f"dependency: at {site.name} the components miss the output by {error:.1e}: something between "
-                    "the sites is neither a shortcut nor a LayerNorm, and this model cannot be decomposed"
-                )
+        error = float((total - output.double()).abs().max() / output.double().std(unbiased=False))
+        if not error < 1e-4:  # float64 leaves 1e-12; half-precision layers would leave 1e-3
+            raise AdminError(
+                f"dependency: at {site.name} the components miss the output by {error:.1e}: something between "
+                "the sites is neither a shortcut nor a LayerNorm, and this model cannot be decomposed"
+            )
         rows.append(Row(site, number, beta, error))
     return rows
 

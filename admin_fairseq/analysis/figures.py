@@ -9,7 +9,7 @@ from .. import files
 from ..errors import AdminError
 from ..plots import COLOURS, MaxNLocator, plt
 
-UNITS = {"weights": "|dLoss/dW| of the layer's branches", "output": "|dLoss/d output| of the site"}
+UNITS = {"weights": "|dLoss/dW| of the site's branch", "output": "|dLoss/d output| of the site"}
 
 
 def save(prefix, draw, rows, columns, width=4.2, height=3.6):
@@ -81,7 +81,7 @@ def save_dependency(prefix, rows):
                 else:
                     axis.axis("off")
 
-    save(prefix, draw, len(stacks), len(models), height=3.4)
+    save(prefix, draw, len(stacks), len(models), width=4.2 if len(models) < 4 else 3.2, height=3.4)
 
 
 def draw_output_change(axis, rows, title):
@@ -130,14 +130,28 @@ def draw_gradients(axis, rows, what):
     axis.legend(fontsize=7)
 
 
+def draw_gradients_by_layer(axis, rows):
+    """Draw the norm of all branches of a layer against its number."""
+    for colour, ((model, stack), mine) in zip(cycle(COLOURS), groups(rows, "model", "stack").items()):
+        norms = OrderedDict((row["layer"], row["layer_weights"]) for row in mine)
+        values = [value if value > 0 else math.nan for value in norms.values()]
+        axis.plot([layer + 1 for layer in norms], values, ".-", color=colour, label=f"{model}, {stack}")
+    axis.set_yscale("log")
+    axis.grid(alpha=0.3)
+    axis.set_xlabel("layer")
+    axis.set_ylabel("|dLoss/dW| of the layer's branches")
+    axis.legend(fontsize=7)
+
+
 def save_gradients(prefix, rows):
-    """Both norms side by side."""
+    """By site: the branch's weights, and the output; by layer: all its branches' weights."""
 
     def draw(axes):
         for axis, what in zip(axes[0], UNITS):
             draw_gradients(axis, rows, what)
+        draw_gradients_by_layer(axes[0][len(UNITS)], rows)
 
-    save(prefix, draw, 1, len(UNITS), width=5)
+    save(prefix, draw, 1, len(UNITS) + 1, width=4.6)
 
 
 def draw_output_bars(axis, changes):
@@ -148,21 +162,39 @@ def draw_output_bars(axis, changes):
     if any(value > 0 for value in values):
         axis.set_yscale("log")
     axis.tick_params(axis="x", labelsize=7)
-    axis.set_ylabel("output change, random perturbation")
+    axis.set_ylabel("relative output change")
 
 
-def save_stability(prefix, dependency_rows, gradient_rows, changes):
-    """What the stability report is based on: dependency of both stacks, gradients, output change."""
-    panels = groups(dependency_rows, "stack")
+def draw_largest(axis, rows):
+    """Draw the largest magnitude at every site; where one is not finite, a red line."""
+    for colour, what in zip(COLOURS, ("branch", "shortcut")):
+        values = [row[what] for row in rows]
+        axis.plot(range(1, len(rows) + 1), values, ".-", color=colour, label=what)
+    bad = [number for number, row in enumerate(rows, 1) if math.isnan(row["branch"] + row["shortcut"])]
+    if bad:
+        axis.axvline(bad[0], color="red", label="first that is not finite")
+    axis.set_yscale("log")
+    axis.grid(alpha=0.3)
+    axis.set_xlabel("site: encoder, then decoder")
+    axis.set_ylabel("largest magnitude")
+    axis.legend(fontsize=7)
+
+
+def save_stability(prefix, report):
+    """What a :class:`stability.Report` is based on; magnitudes alone where the model is not finite."""
+    panels = groups(report.dependency, "stack")
+    drawings = [lambda axis: draw_largest(axis, report.largest)]
+    for (stack,), rows in panels.items():
+        drawings.append(lambda axis, rows=rows, stack=stack: draw_dependency(axis, rows, f"beta, {stack}"))
+    if report.gradients:
+        drawings.append(lambda axis: draw_gradients(axis, report.gradients, "weights"))
+        drawings.append(lambda axis: draw_output_bars(axis, report.changes))
 
     def draw(axes):
-        row = axes[0]
-        for axis, ((stack,), mine) in zip(row, panels.items()):
-            draw_dependency(axis, mine, f"beta, {stack}")
-        draw_gradients(row[len(panels)], gradient_rows, "weights")
-        draw_output_bars(row[len(panels) + 1], changes)
+        for axis, drawing in zip(axes[0], drawings):
+            drawing(axis)
 
-    save(prefix, draw, 1, len(panels) + 2, width=4)
+    save(prefix, draw, 1, len(drawings), width=4)
 
 
 def draw_trace(axis, rows, title):
@@ -179,7 +211,7 @@ def draw_trace(axis, rows, title):
 
 def save_trace(prefix, rows):
     """A column for each figure that was traced, a row for each stack."""
-    shown = [name for name in ("omega_mean", "beta", "gradient_share") if any(row["figure"] == name for row in rows)]
+    shown = [name for name in ("omega_mean", "beta", "gradient_norm") if any(row["figure"] == name for row in rows)]
     stacks = ("encoder", "decoder")
 
     def draw(axes):

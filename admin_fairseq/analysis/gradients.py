@@ -11,7 +11,9 @@ import math
 from collections import OrderedDict
 
 import torch
+from fairseq.criterions.adaptive_loss import AdaptiveLoss
 
+from ..errors import AdminError
 from . import probe
 
 
@@ -41,9 +43,15 @@ def gradient_norms(model, sample, criterion, dropout=False, seed=1):
         criterion: fairseq's.
 
     Returns:
-        (loss in nats a token, rows). A row has ``stack``, ``layer`` (from 0), ``site``, ``weights`` and
-        ``output``, the two norms; not-a-number where the model is not finite.
+        (loss in nats a token, rows). A row has ``stack``, ``layer`` (from 0), ``site``, the two norms
+        ``weights`` and ``output``, and ``layer_weights``, the norm of all branches of its layer.
+
+    Raises:
+        AdminError: if the loss or a gradient is not finite, or the criterion does not fit the model.
     """
+    softmax = getattr(model.decoder, "adaptive_softmax", None)
+    if softmax is not None and not isinstance(criterion, AdaptiveLoss):
+        raise AdminError("the model has an adaptive softmax: its loss is --criterion adaptive_loss")
     outputs, handles = OrderedDict(), []
 
     def keep(name):
@@ -72,7 +80,10 @@ def gradient_norms(model, sample, criterion, dropout=False, seed=1):
     finally:
         for handle in handles:
             handle.remove()
-    return loss, rows
+    if not all(math.isfinite(value) for value in [loss] + [row[what] for row in rows for what in ("weights", "output")]):
+        raise AdminError("gradients: they are not finite; 'admin-fairseq analyze stability' says where it begins")
+    layers = by_layer(rows)
+    return loss, [{**row, "layer_weights": layers[row["stack"], row["layer"]]} for row in rows]
 
 
 def norm(tensors):

@@ -19,6 +19,8 @@ from collections import OrderedDict
 
 import torch
 
+from ..errors import AdminError
+from ..profiling import positions_that_count
 from . import gradients, probe
 
 STEPS = OrderedDict([("random", 1e-4), ("gradient", 1e-6)])
@@ -38,20 +40,87 @@ def output_change(model, sample, criterion, perturbation, dropout=False, seed=1)
     Returns:
         ``{stack: mean over positions of |x_N - x_N*|^2}``. The model is left as it was.
     """
-    before = probe.run(model, sample, dropout, seed, with_inputs=False)
-    probe.check_finite(before, "output change")
-    sites = probe.sites_of(model)
-    if perturbation == "gradient":
-        directions = gradient_signs(model, sample, criterion, sites, dropout, seed)
-    else:
-        directions = random_signs(sites, seed)
-    changes = OrderedDict()
-    for stack in sites:
-        with moved(directions[stack], STEPS[perturbation]):
-            after = probe.run(model, sample, dropout, seed, with_inputs=False)
-        difference = after.outputs[stack] - before.outputs[stack]
-        changes[stack] = float(difference.pow(2).sum(-1).mean())
+    (changes,) = output_changes(model, sample, criterion, perturbation, [seed], dropout)
     return changes
+
+
+def output_changes(model, sample, criterion, perturbation, seeds, dropout=False, relative=False):
+    """Measure :func:`output_change` for several directions; the masks of dropout are those of the first seed.
+
+    Args:
+        relative: divide by the mean squared length of the unmoved output, less its mean over positions: what
+            is left does not depend on the size of the last LayerNorm's gamma.
+
+    Returns:
+        a list with ``{stack: change}`` for every seed.
+    """
+    before = Outputs(model, sample, dropout, seeds[0])
+    sites = probe.sites_of(model)
+    results = []
+    for seed in seeds:
+        if perturbation == "gradient":
+            directions = gradient_signs(model, sample, criterion, sites, dropout, seed)
+        else:
+            directions = random_signs(sites, seed)
+        changes = OrderedDict()
+        for stack in sites:
+            with moved(directions[stack], STEPS[perturbation]):
+                after = before.again(stack)
+            size = squared_length(before[stack] - before[stack].mean(0)) if relative else 1.0
+            changes[stack] = squared_length(after - before[stack]) / size
+        results.append(changes)
+    return results
+
+
+def squared_length(x):
+    """Return the mean over positions of the squared length over channels of x, P x C."""
+    return float(x.pow(2).sum(-1).mean())
+
+
+class Outputs:
+    """The last outputs of both stacks, P x C, and the means to run a stack again.
+
+    The decoder runs over the encoder's output as it was at first.
+
+    Raises:
+        AdminError: if they are not finite.
+    """
+
+    def __init__(self, model, sample, dropout, seed):
+        self.model, self.net_input, self.dropout, self.seed = model, sample["net_input"], dropout, seed
+        self.keep = positions_that_count(model, sample)
+        with self._mode():
+            self.encoder_out = self._encode()
+        self.first = {stack: self.again(stack) for stack in ("encoder", "decoder")}
+        for stack, x in self.first.items():
+            if not torch.isfinite(x).all():
+                raise AdminError(
+                    f"output change: the {stack}'s output is not finite; 'admin-fairseq analyze stability' says more"
+                )
+
+    def __getitem__(self, stack):
+        return self.first[stack]
+
+    def again(self, stack):
+        """Run a stack with the weights as they are now, and the same masks as ever."""
+        with self._mode():
+            if stack == "encoder":
+                x = self._encode()["encoder_out"][0]
+            else:
+                tokens, lengths = self.net_input["prev_output_tokens"], self.net_input["src_lengths"]
+                features, _ = self.model.decoder(
+                    tokens, encoder_out=self.encoder_out, features_only=True, src_lengths=lengths
+                )
+                x = features.transpose(0, 1)
+        return probe.select(self.keep, stack, x)
+
+    def _encode(self):
+        return self.model.encoder(self.net_input["src_tokens"], src_lengths=self.net_input["src_lengths"])
+
+    @contextlib.contextmanager
+    def _mode(self):
+        with torch.no_grad(), probe.mode(self.model, self.dropout, self.seed):
+            yield
 
 
 def random_signs(sites, seed):
@@ -115,17 +184,36 @@ def least_squares(x, y):
     return intercept, slope, 1 - residual / total if total else float("nan")
 
 
+def points(rows):
+    """Return the spread over seeds: one row for every (model, stack, perturbation, sites)."""
+    groups = OrderedDict()
+    for row in rows:
+        key = (row["model"], row["stack"], row["perturbation"], row["sites"])
+        groups.setdefault(key, []).append(row["output_change"])
+    return [
+        {
+            **dict(zip(("model", "stack", "perturbation", "sites"), key)),
+            "seeds": len(values),
+            "mean": statistics.mean(values),
+            "sd": statistics.stdev(values) if len(values) > 1 else 0.0,
+            "smallest": min(values),
+            "largest": max(values),
+        }
+        for key, values in groups.items()
+    ]
+
+
 def fits(rows):
     """Fit both laws to the means of every (model, stack, perturbation) with three depths or more."""
     groups = OrderedDict()
-    for row in rows:
-        key = (row["model"], row["stack"], row["perturbation"])
-        groups.setdefault(key, OrderedDict()).setdefault(row["sites"], []).append(row["output_change"])
+    for point in points(rows):
+        key = (point["model"], point["stack"], point["perturbation"])
+        groups.setdefault(key, OrderedDict())[point["sites"]] = point["mean"]
     found = []
     for key, by_sites in groups.items():
         if len(by_sites) < 3:
             continue
-        laws = fit(list(by_sites), [statistics.mean(values) for values in by_sites.values()])
+        laws = fit(list(by_sites), list(by_sites.values()))
         row = dict(zip(("model", "stack", "perturbation"), key))
         for law, (intercept, slope, r_squared) in laws.items():
             row.update({f"{law} intercept": intercept, f"{law} slope": slope, f"{law} R^2": r_squared})

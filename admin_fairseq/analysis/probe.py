@@ -64,11 +64,14 @@ class Pass:
             sites that ran.
         largest: site name -> the largest magnitude of its branch and of its shortcut, over all positions;
             NaN if one is not finite.
+        sums: stack -> what its last site put out, at most MAX_POSITIONS x C, after its own LayerNorm if it has
+            one, before that of the stack.
         outputs: stack -> its last output, P x C.
     """
 
     def __init__(self):
-        self.inputs, self.largest, self.outputs = OrderedDict(), OrderedDict(), OrderedDict()
+        self.inputs, self.largest = OrderedDict(), OrderedDict()
+        self.sums, self.outputs = OrderedDict(), OrderedDict()
 
 
 def run(model, sample, dropout=False, seed=1, with_inputs=True):
@@ -83,13 +86,9 @@ def run(model, sample, dropout=False, seed=1, with_inputs=True):
     keep = positions_that_count(model, sample)
     found = Pass()
 
-    def select(stack, x):  # T x B x C -> P x C
-        x = x.detach()
-        return x[keep[stack]] if stack in keep else x.reshape(-1, x.size(-1))
-
     def record(name):
         def hook(site, inputs):
-            both = [select(stack_of(name), x) for x in inputs]
+            both = [select(keep, stack_of(name), x) for x in inputs]
             found.inputs[name] = tuple(thinned(x) for x in both)
             found.largest[name] = tuple(magnitude(x) for x in both)
 
@@ -102,13 +101,31 @@ def run(model, sample, dropout=False, seed=1, with_inputs=True):
             for name, site in named_sites(model).items():
                 stack.callback(site.register_forward_pre_hook(record(name)).remove)
 
+        for name, layers in (("encoder", model.encoder.layers), ("decoder", model.decoder.layers)):
+            if with_inputs and len(layers):
+                stack.callback(layers[-1].register_forward_hook(take_sum(found, keep, name)).remove)
+
         def take_encoder(module, inputs, output):
-            found.outputs["encoder"] = select("encoder", output["encoder_out"][0])
+            found.outputs["encoder"] = select(keep, "encoder", output["encoder_out"][0])
 
         stack.callback(model.encoder.register_forward_hook(take_encoder).remove)
         features, _ = model(**sample["net_input"], features_only=True)
-        found.outputs["decoder"] = select("decoder", features.transpose(0, 1))
+        found.outputs["decoder"] = select(keep, "decoder", features.transpose(0, 1))
     return found
+
+
+def take_sum(found, keep, stack):
+    def hook(layer, inputs, output):
+        x = output[0] if isinstance(output, tuple) else output
+        found.sums[stack] = thinned(select(keep, stack, x))
+
+    return hook
+
+
+def select(keep, stack, x):
+    """Return x at the positions of real tokens: T x B x C -> P x C."""
+    x = x.detach()
+    return x[keep[stack]] if stack in keep else x.reshape(-1, x.size(-1))
 
 
 def thinned(x):

@@ -3,7 +3,8 @@
 Measured on one batch, in float64, without an update: which branches the output is made of, how far
 it moves when weights do, how gradients spread over layers, where numbers stop being finite, how
 large they get. The output change is judged against an Admin model of the same architecture on the
-same batch, at its first step: that is a model known to train, so its change is the unit.
+same batch, at its first step: that is a model known to train, so its change is the unit. Both are relative to
+the size of the output, which a trained LayerNorm's gamma sets.
 
 The thresholds are ours. Post-LN trains with 6 layers and fails with 12 or 18 in the papers and on our
 cards, so they were put between what it shows there (quick-start corpus, C 64, two seeds, with and
@@ -39,13 +40,14 @@ class Report:
 
     Attributes:
         findings: list of :class:`Finding`, the gravest first; empty if nothing stands out.
+        largest: rows, the largest magnitude of branch and shortcut at every site, NaN if not finite.
         dependency, gradients: rows for tables and figures; empty where the model is not finite.
         changes: ``{label: {stack: output change}}``, the model's and Admin's.
         facts: OrderedDict of measured figures, name -> text.
     """
 
     def __init__(self):
-        self.findings, self.dependency, self.gradients = [], [], []
+        self.findings, self.largest, self.dependency, self.gradients = [], [], [], []
         self.changes, self.facts = OrderedDict(), OrderedDict()
 
 
@@ -64,6 +66,10 @@ def examine(model, name, build_admin, sample, criterion, dropout=False, seed=1):
     """
     report = Report()
     found = probe.run(model, sample, dropout, seed)
+    report.largest = [
+        {"model": name, "site": site, "branch": branch, "shortcut": shortcut}
+        for site, (branch, shortcut) in found.largest.items()
+    ]
     if not check_numbers(report, model, found):
         return report
     rows = dependency.dependency(model, sample, dropout, seed)
@@ -81,11 +87,9 @@ def examine(model, name, build_admin, sample, criterion, dropout=False, seed=1):
 
 
 def mean_output_change(model, sample, criterion, dropout, seed):
-    """Average over random directions: a single one is off by a factor of two either way."""
-    changes = [
-        output_change.output_change(model, sample, criterion, "random", dropout, seed + number)
-        for number in range(DIRECTIONS)
-    ]
+    """Average over random directions (a single one is off by a factor of two), relative to the output's size."""
+    seeds = range(seed, seed + DIRECTIONS)
+    changes = output_change.output_changes(model, sample, criterion, "random", seeds, dropout, relative=True)
     return {stack: statistics.mean(change[stack] for change in changes) for stack in changes[0]}
 
 

@@ -18,6 +18,7 @@ from .. import options, profile_file
 from ..average import load_checkpoint
 from ..errors import AdminError, raise_all
 from ..init_types import is_adaptive
+from ..layers import FASTPATH_COPIES
 from ..model import AdminTransformerModel
 from ..omega_init import apply_profile, check_origin
 from ..profiling import profile_omega
@@ -119,6 +120,19 @@ def to_float64(sample):
     return {key: to_float64(value) for key, value in sample.items()} if isinstance(sample, dict) else sample
 
 
+def build_criterion(args, task):
+    """Build the criterion that the flags name.
+
+    Raises:
+        AdminError: if it cannot be.
+    """
+    args.ddp_backend = "legacy_ddp"  # one process: what a criterion says about others does not matter
+    try:
+        return task.build_criterion(args)
+    except Exception as error:  # fairseq raises plain Exceptions
+        raise AdminError(f"--criterion {args.criterion}: {error}") from None
+
+
 def use_cuda(args):
     return torch.cuda.is_available() and not args.cpu
 
@@ -137,7 +151,7 @@ def build(word, args, task, sample, seed=None, **changed):
         AdminError: if the word is neither, or the checkpoint does not fit the data.
     """
     if word is None or word in METHODS:
-        args = copy.deepcopy(args)
+        args = whole(copy.deepcopy(args))
         for name, value in {**METHODS.get(word, {}), **changed}.items():
             setattr(args, name, value)
         model = start(args, task, sample, args.seed if seed is None else seed)
@@ -147,6 +161,13 @@ def build(word, args, task, sample, seed=None, **changed):
         raise AdminError(f"--models {word}: no such checkpoint, and no method ({', '.join(METHODS)})")
     model = model.double().eval()
     return model.cuda() if use_cuda(args) else model
+
+
+def whole(args):
+    """Switch off what drops layers or disturbs weights during a training pass: probes look at all of the model."""
+    args.encoder_layerdrop = args.decoder_layerdrop = 0
+    args.quant_noise_pq = 0
+    return args
 
 
 def start(args, task, sample, seed):
@@ -182,9 +203,12 @@ def restore(path, task):
     args = stored_args(state, path)
     if is_adaptive(args):
         args.init_type, args.admin_omega = "adaptive", {}
-    model = construct(args, task)
-    raise_all(f"{path} does not fit the data or its own flags:", differences(model.state_dict(), state["model"]))
-    model.load_state_dict(state["model"])
+    model = construct(whole(args), task)
+    weights = dict(state["model"])
+    model.upgrade_state_dict(weights)  # names of older releases of fairseq
+    weights = {name: value for name, value in weights.items() if name.rpartition(".")[2] not in FASTPATH_COPIES}
+    raise_all(f"{path} does not fit the data or its own flags:", differences(model.state_dict(), weights))
+    model.load_state_dict(weights)
     return model
 
 
@@ -205,7 +229,7 @@ def twin(word, method, args, task, sample):
     """Build ``method`` at its first step, in the architecture of a checkpoint, or of the flags."""
     if word is not None and word not in METHODS:
         stored = stored_args(load_checkpoint(word), word)
-        for name in ("seed", "cpu"):
+        for name in ("seed", "cpu", "admin_count_padding"):
             setattr(stored, name, getattr(args, name))
         args = stored
     return build(method, args, task, sample)

@@ -3,11 +3,11 @@
 from ..errors import AdminError
 from ..logs import read_log
 
-FIGURES = ("omega_mean", "omega_min", "omega_max", "beta", "output_std", "gradient_share")
+FIGURES = ("omega_mean", "omega_min", "omega_max", "beta", "output_std", "gradient_norm")
 
 
 def rows_of(path):
-    """Return the traced figures of a training log, one row each, in order of updates.
+    """Return the traced figures of a training log, one row each, in order of the updates they were measured at.
 
     Args:
         path: a log of ``fairseq-train --log-format json --trace-interval N``.
@@ -19,12 +19,16 @@ def rows_of(path):
         open(path).close()
     except OSError as error:
         raise AdminError(f"{path}: cannot be read: {error}") from None
-    rows = []
+    rows, seen = [], set()
     for record in read_log(path)[0]:
+        update = record.get("traced_update")
+        if update in seen or not isinstance(update, (int, float)):
+            continue  # a line between two measurements repeats the first
+        seen.add(update)
         for key, value in record.items():
             figure, _, site = key.partition("/")
             if site and figure in FIGURES and isinstance(value, (int, float)):
-                rows.append({"update": record["num_updates"], "site": site, "figure": figure, "value": float(value)})
+                rows.append({"update": int(update), "site": site, "figure": figure, "value": float(value)})
     if not rows:
         raise AdminError(
             f"{path}: nothing is traced in it; train with --trace-interval 100 (or another number of updates) "
