@@ -27,9 +27,12 @@ def install_excepthook():
     previous = sys.excepthook
 
     def show(kind, error, traceback):
-        if isinstance(error, AdminError):
+        mistake = error
+        while mistake is not None and not isinstance(mistake, AdminError):
+            mistake = mistake.__context__  # fairseq puts "please ensure that the architectures match" around it
+        if mistake is not None:
             sys.stdout.flush()
-            print(f"admin_fairseq: error: {error}", file=sys.stderr)
+            print(f"admin_fairseq: error: {mistake}", file=sys.stderr)
         else:
             previous(kind, error, traceback)
 

@@ -18,6 +18,7 @@ import math
 import torch
 from torch import nn
 
+from .errors import AdminError
 from .residual import ConstantResidual, OmegaResidual, Residual, ReZeroResidual
 
 INIT_TYPES = (
@@ -77,6 +78,39 @@ def add_sites(layer, cfg, stack, names):
             start_looklinear(layer)
     for name, site in zip(names, sites):
         setattr(layer, name, site)
+
+
+# what a state dict holds for the sites -> the init types that it can be of
+SCALES = {"omega": "adaptive, or analytic", "alpha": "deepnet, or analytic --analytic-constant", "resweight": "rezero*"}
+
+
+def check_scales(model, state):
+    """Refuse weights that were trained with sites of another kind: most would load, and compute something else.
+
+    Raises:
+        AdminError: naming both kinds.
+    """
+    ours, theirs = (
+        {name: value for name, value in weights.items() if name.rpartition(".")[2] in SCALES}
+        for weights in (model.state_dict(), state)
+    )
+    kinds = [
+        " and ".join(SCALES[kind] for kind in SCALES if any(name.endswith("." + kind) for name in names))
+        or "default, or looklinear"
+        for names in (theirs, ours)
+    ]
+    if kinds[0] != kinds[1]:
+        raise AdminError(
+            f"the checkpoint was trained with --init-type {kinds[0]}, and this model is of --init-type {kinds[1]}: "
+            "use the init type of the training, or another --save-dir to start anew"
+        )
+    for name, value in ours.items():
+        given = theirs.get(name)
+        if name.endswith(".alpha") and given is not None and not math.isclose(given, value, rel_tol=0.01):
+            raise AdminError(
+                f"the checkpoint's {name} is {float(given):.4g}, and this model's is {float(value):.4g}: use the "
+                "--init-type, --analytic-output-change and depth of the training"
+            )
 
 
 def count_sites(cfg, stack):

@@ -11,7 +11,7 @@ from fairseq.models.transformer.transformer_legacy import (
 )
 from fairseq.modules.checkpoint_activations import checkpoint_wrapper
 
-from . import first_step, omega_init, options, trace
+from . import first_step, init_types, omega_init, options, trace
 from .layers import AdminDecoderLayer, AdminEncoderLayer
 
 
@@ -85,8 +85,14 @@ class AdminTransformerModel(TransformerModel):
             cfg, tgt_dict, embed_tokens, no_encoder_attn=cfg.no_cross_attention
         )
 
-    def load_state_dict(self, *args, **kwargs):
-        result = super().load_state_dict(*args, **kwargs)
+    def load_state_dict(self, state_dict, *args, **kwargs):
+        """Load as any model does.
+
+        Raises:
+            AdminError: if the weights were trained with another kind of residual sites.
+        """
+        init_types.check_scales(self, state_dict)
+        result = super().load_state_dict(state_dict, *args, **kwargs)
         self.restored = True
         return result
 

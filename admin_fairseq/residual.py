@@ -71,11 +71,16 @@ class OmegaResidual(Residual):
 
 
 class ConstantResidual(Residual):
-    """``branch + alpha * shortcut`` with a constant: DeepNorm, and the closed-form omega held fixed."""
+    """``branch + alpha * shortcut`` with a constant: DeepNorm, and the closed-form omega held fixed.
+
+    The buffer ``alpha`` lets checkpoints say what they were trained with; what is computed is a number
+    that half precision does not round.
+    """
 
     def __init__(self, alpha):
         super().__init__()
         self.shortcut_scale = float(alpha)
+        self.register_buffer("alpha", torch.tensor(float(alpha)))
 
     def forward(self, branch, shortcut):
         return torch.add(branch, shortcut, alpha=self.shortcut_scale)

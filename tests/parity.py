@@ -65,6 +65,7 @@ def make(data, prefixes, init_type="adaptive", **flags):
     state = {}
     for prefix in prefixes:
         state.update(weights(data, prefix))
+    state.update({name: value for name, value in model.state_dict().items() if name.endswith(".alpha")})  # not recorded
     state["decoder.output_projection.weight"] = state["encoder.embed_tokens.weight"]
     model.load_state_dict(state)
     return model

@@ -48,7 +48,7 @@ def test_analytic_fills_every_site_by_the_size_of_its_stack():
 def test_constant_omegas_compute_the_same_and_learn_nothing():
     learned, constant = (build(init_type="analytic", analytic_constant=c) for c in (False, True))
     assert all(isinstance(site, ConstantResidual) for site in named_sites(constant).values())
-    assert not any("residual" in name for name in constant.state_dict())
+    assert not any("residual" in name for name, _ in constant.named_parameters())
     torch.testing.assert_close(logits(learned, batch()), logits(constant, batch()))
 
 
@@ -142,6 +142,34 @@ def test_refused(flags, reasons):
     with pytest.raises(AdminError) as error:
         build(**flags)
     assert all(reason in str(error.value) for reason in reasons)
+
+
+KINDS = {"default": "default", "analytic": "analytic", "deepnet": "deepnet", "rezero_postln": "rezero"}
+
+
+@pytest.mark.parametrize("trained", KINDS)
+@pytest.mark.parametrize("resumed", KINDS)
+def test_weights_of_another_kind_are_refused(trained, resumed):
+    state = build(init_type=trained).half().state_dict()
+    if trained == resumed:
+        build(init_type=resumed).load_state_dict(state)
+        return
+    with pytest.raises(AdminError) as error:
+        build(init_type=resumed).load_state_dict(state)
+    assert KINDS[trained] in str(error.value) and KINDS[resumed] in str(error.value)
+
+
+def test_constants_of_another_depth_or_law_are_refused():
+    state = build(init_type="analytic", analytic_constant=True).state_dict()
+    with pytest.raises(AdminError, match="--analytic-output-change"):
+        build(init_type="analytic", analytic_constant=True, analytic_output_change="O(1)").load_state_dict(state)
+
+
+def test_resuming_with_another_init_type_is_refused(data_bin, tmp_path):
+    train(data_bin, tmp_path, "--init-type", "default", "--max-update", "1")
+    result = train(data_bin, tmp_path, "--init-type", "deepnet", "--max-update", "2", check=False)
+    assert result.returncode == 1 and "Traceback" not in result.stdout
+    assert "trained with --init-type default, or looklinear, and this model is of --init-type deepnet" in result.stdout
 
 
 def test_flags_of_another_init_type_are_pointed_out(caplog):
