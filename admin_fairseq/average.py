@@ -55,12 +55,23 @@ def load_checkpoint(path):
     except FileNotFoundError:
         raise AdminError(f"{path}: no such checkpoint") from None
     except Exception as error:  # torch raises half a dozen kinds for files that it cannot read
-        foreign = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
-        reason = f"it holds a {foreign[1]}, which is not loaded" if foreign else str(error).strip().split("\n")[0]
-        raise AdminError(f"{path}: cannot be read as a checkpoint: {reason}") from None
+        raise AdminError(f"{path}: cannot be read as a checkpoint: {_why(path, error)}") from None
     if not isinstance(state, dict) or not isinstance(state.get("model"), dict):
         raise AdminError(f"{path}: not a fairseq checkpoint: it has no 'model'")
     return state
+
+
+def _why(path, error):
+    foreign = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
+    if foreign:
+        return f"it holds a {foreign[1]}, which is not loaded"
+    if os.path.isdir(path):
+        return "it is a folder; name a checkpoint in it"
+    if os.path.getsize(path) == 0:
+        return "it is empty"
+    if "PytorchStreamReader" in str(error):
+        return "it is truncated or damaged"
+    return "it is something else"
 
 
 def average(paths):

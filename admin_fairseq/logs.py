@@ -35,7 +35,7 @@ def _fields(text):
             return json.loads(text)
         except ValueError:
             return {}  # the line that a killed run left half written
-    return dict(re.findall(r"(\w+)[= ]([-+.\de]+|inf|nan)(?:,|$| \|)", text))
+    return dict(re.findall(r"([\w/.]+)[= ]([-+.\de]+|inf|nan)(?:,|$| \|)", text))
 
 
 def _number(value):

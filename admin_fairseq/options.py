@@ -179,7 +179,7 @@ def check(args):
             rules.append((number < 1, f"--{flag.replace('_', '-')} {number}: its scales are of two stacks"))
     if args.init_type != "looklinear":
         rules += [
-            (_given(args, f"{stack}_normalize_before"), f"--{stack}-normalize-before: it is Post-LN; leave it out")
+            (_given(args, f"{stack}_normalize_before"), f"--{stack}-normalize-before: leave it out, this is not Pre-LN")
             for stack in ("encoder", "decoder")
         ]
     else:

@@ -338,10 +338,20 @@ def test_deep_post_ln_is_recognised_and_admin_is_not_blamed():
     report = examine(make("post-ln", **flags), sample, **flags)
     assert "the encoder depends on its last branches only" in patterns(report)
     assert "gradients vanish towards the input of the decoder" in patterns(report)
-    assert "--init-type adaptive-auto" in stability.text(report)
+    assert "--init-type adaptive-auto" in stability.text(report) and "training anew" not in stability.text(report)
     good = examine(admin_at_its_start(sample, **flags), sample, **flags)
     assert good.findings == [] and "Nothing stands out" in stability.text(good)
     assert good.changes["mine"] == good.changes["Admin"]
+
+
+def test_advice_fits_the_model():
+    """Admin is not advised to Admin, and who has trained already hears that it means to start anew."""
+    plain = make("post-ln")
+    assert "adaptive-auto" in stability.advise_init(plain) and "anew" not in stability.advise_init(plain)
+    plain.load_state_dict(plain.state_dict())
+    assert "training anew" in stability.advise_init(plain)
+    for name in ("admin", "deepnet", "analytic"):
+        assert "--init-type" not in stability.advise_init(make(name))
 
 
 def test_non_finite_weights_and_where_they_show():

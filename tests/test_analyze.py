@@ -58,7 +58,7 @@ def test_dependency_of_methods_and_checkpoints_side_by_side(data_bin, checkpoint
     assert sum(site.startswith("decoder") for site in stock_sites) == 3, "its depth is its own"
     assert all(float(row["reconstruction_error"]) < 1e-10 for row in rows)
     assert document["provenance"]["command"].startswith("admin-fairseq analyze dependency")
-    assert "components add up" in capsys.readouterr().out
+    assert "components add up to the output within" in capsys.readouterr().out
     check_figures(tmp_path / "d")
 
 
@@ -66,6 +66,7 @@ def test_labels(tmp_path, capsys):
     words = ["post-ln", "a/x.pt", "b/x.pt", "mine=c/x.pt", "Admin, dim 64=admin"]
     expected = {"post-ln": "post-ln", "a/x.pt": "a/x.pt", "b/x.pt": "b/x.pt", "mine": "c/x.pt", "Admin, dim 64": "admin"}
     assert command.named(words) == expected
+    assert "LABEL=WORD has both" in refused(capsys, "dependency", "data-bin", "--models", "=admin")
     assert "admin: twice" in refused(capsys, "dependency", "data-bin", "--models", "admin", "admin")
 
 
@@ -94,6 +95,13 @@ def test_output_change_sweeps_depths_and_seeds(data_bin, checkpoints, tmp_path, 
     assert points["admin", "encoder", "random", 8]["mean"] == pytest.approx((two[0] + two[2]) / 2, rel=1e-4)
     assert "O(log N)" in capsys.readouterr().out
     check_figures(tmp_path / "o")
+
+
+def test_output_change_of_the_flags_own_init_type(data_bin, tmp_path, capsys):
+    words = ["--init-type", "deepnet", "--depths", "1", "2", "--seeds", "1", "--out", tmp_path / "o.png"]
+    assert analyze("output-change", data_bin, *SHAPE, *words) == 0
+    assert {row["model"] for row in read(tmp_path / "o")[0]} == {"deepnet"}
+    assert "4 sites" in capsys.readouterr().out
 
 
 def test_gradients(data_bin, tmp_path):
@@ -134,6 +142,14 @@ def test_trace_draws_what_training_logged(data_bin, tmp_path, capsys):
     check_figures(tmp_path / "t")
     assert "nothing is traced" in refused(capsys, "trace", tmp_path / "t.tsv")
     assert "cannot be read" in refused(capsys, "trace", tmp_path / "none.log")
+    assert "cannot be read" in refused(capsys, "trace", tmp_path / "t.png")
+    simple = train(
+        data_bin, tmp_path / "run", "--init-type", "adaptive-auto", "--max-update", "2", "--no-save",
+        "--trace-interval", "2", "--log-interval", "1", "--log-format", "simple",
+    ).stdout
+    (tmp_path / "simple.log").write_text(simple)
+    assert analyze("trace", tmp_path / "simple.log", "--out", tmp_path / "s") == 0
+    assert [row["value"] for row in read(tmp_path / "s")[0]] == [row["value"] for row in rows if row["update"] == "2"]
 
 
 def test_adaptive_takes_the_profile_that_training_would_take(data_bin, checkpoints, tmp_path):
@@ -163,8 +179,32 @@ def test_another_architecture(data_bin, checkpoints, capsys, tmp_path):
 
 def test_no_checkpoint_and_no_method(data_bin, capsys, tmp_path):
     assert "no such checkpoint, and no method (post-ln" in refused(capsys, "gradients", data_bin, *SHAPE, "--models", "postln")
-    (tmp_path / "x.pt").write_bytes(b"hello")
-    assert "cannot be read" in refused(capsys, "gradients", data_bin, "--cpu", "--models", tmp_path / "x.pt")
+    for content, reason in ((b"hello", "something else"), (b"", "it is empty")):
+        (tmp_path / "x.pt").write_bytes(content)
+        assert reason in refused(capsys, "gradients", data_bin, "--cpu", "--models", tmp_path / "x.pt")
+    assert "it is a folder" in refused(capsys, "gradients", data_bin, "--cpu", "--models", tmp_path)
+
+
+def test_half_a_checkpoint(data_bin, checkpoints, capsys, tmp_path):
+    whole = (checkpoints / "admin/checkpoint_last.pt").read_bytes()
+    (tmp_path / "half.pt").write_bytes(whole[: len(whole) // 2])
+    assert "truncated" in refused(capsys, "gradients", data_bin, "--cpu", "--models", tmp_path / "half.pt")
+
+
+def test_a_profile_that_is_named_must_be_there(data_bin, capsys, tmp_path):
+    words = ["--init-type", "adaptive", "--admin-profile", tmp_path / "none"]
+    assert "no such profile" in refused(capsys, "dependency", data_bin, *SHAPE, *words)
+
+
+def test_the_data_come_first(data_bin, capsys):
+    assert "DATA-BIN comes first" in refused(capsys, "dependency", "--models", "post-ln", "admin", data_bin)
+    assert "DATA-BIN comes first" in refused(capsys, "dependency")
+
+
+def test_user_dir_in_a_pasted_command(data_bin, tmp_path):
+    """From a folder that has no such plugin, as where it was installed."""
+    words = ["dependency", data_bin, *SHAPE, "--user-dir", "admin_fairseq", "--out", tmp_path / "d"]
+    assert "Traceback" not in run("admin-fairseq", "analyze", *words, cwd=tmp_path).stdout
 
 
 def test_a_checkpoint_of_other_data(data_bin, checkpoints, capsys, tmp_path):
@@ -239,7 +279,9 @@ def test_an_empty_data_bin(data_bin, capsys, tmp_path):
 
 
 def test_batches_that_are_not_there(data_bin, capsys):
-    assert "batches of sentences that fit" in refused(capsys, "dependency", data_bin, *SHAPE, "--batch", "1000")
+    assert "has no batch 1000" in refused(capsys, "dependency", data_bin, *SHAPE, "--batch", "1000")
+    tiny = ["--max-tokens", "1"]
+    assert "no sentence fits --max-tokens 1" in refused(capsys, "dependency", data_bin, *SHAPE, *tiny)
     assert "--batch 0: must be 1" in refused(capsys, "dependency", data_bin, *SHAPE, "--batch", "0")
     assert "--depths 0" in refused(capsys, "output-change", data_bin, *SHAPE, "--depths", "0")
 
@@ -254,6 +296,8 @@ def test_flags_that_fairseq_refuses(data_bin, capsys):
 def test_where_nothing_can_be_written(data_bin, capsys, tmp_path):
     (tmp_path / "file").write_text("")
     assert "cannot be written" in refused(capsys, "dependency", data_bin, *SHAPE, "--out", tmp_path / "file" / "x")
+    assert "a prefix" in refused(capsys, "dependency", data_bin, *SHAPE, "--out", f"{tmp_path}/")
+    assert "a prefix" in refused(capsys, "dependency", data_bin, *SHAPE, "--out", "")
 
 
 def test_help(capsys):

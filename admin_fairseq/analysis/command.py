@@ -1,8 +1,10 @@
 """``admin-fairseq analyze KIND DATA-BIN [--models ...] [flags of fairseq-train]``."""
 
 import argparse
+import contextlib
 import logging
 import os
+import re
 import shlex
 import sys
 import warnings
@@ -30,10 +32,11 @@ def run_dependency(own, args, task, sample):
         for stack, stack_rows in found.items():
             off = max(abs(row.sum_of_squares - 1) for row in stack_rows)
             error = max(row.error for row in stack_rows)
-            print(f"{name}, {stack}: beta of each branch in its own output, then of the last output (embedding first)")
-            print("  ", *(f"{row.beta[-1]:.2f}" for row in stack_rows))
-            print("  ", *(f"{value:.2f}" for value in stack_rows[-1].beta))
-            print(f"   sum of squares off 1 by at most {off:.3f}; components add up to {error:.0e}")
+            print(f"{name}, {stack}")
+            print("   diagonal, each branch in its own output: ", *(f"{row.beta[-1]:.2f}" for row in stack_rows))
+            print("   last output, embedding first:            ", *(f"{value:.2f}" for value in stack_rows[-1].beta))
+            print(f"   components add up to the output within {error:.0e}; they are correlated: squares of a row")
+            print(f"   add up to 1 only within {off:.3f}")
             summary[f"{name}, {stack}"] = {"sum of squares off 1": off, "reconstruction error": error}
     figures.save_dependency(own.out, rows)
     return rows, summary
@@ -43,7 +46,7 @@ def run_output_change(own, args, task, sample):
     criterion = subject.build_criterion(args, task)
     rows = []
     for name, word in (own.models or named(SWEEP)).items():
-        fresh = word in subject.METHODS
+        fresh = word is None or word in subject.METHODS
         for depth in own.depths if fresh else [None]:
             model = None
             for seed in range(args.seed, args.seed + own.seeds):
@@ -52,7 +55,14 @@ def run_output_change(own, args, task, sample):
                     model = subject.build(word, args, task, sample, seed, **changed)
                 rows += changes_of(name, model, seed, own, sample, criterion)
         logger.info("%s: done", name)
-    fits = output_change.fits(rows)
+    fits, points = output_change.fits(rows), output_change.points(rows)
+    print("|x_N - x_N*|^2: mean and standard deviation over seeds, by the number of sites of the stack")
+    for point in points:
+        print(
+            f"{point['model']:<14}{point['stack']:<9}{point['perturbation']:<10}{point['sites']:>4} sites  "
+            f"{point['mean']:.3g} +- {point['sd']:.2g}"
+        )
+    print("least-squares fits to the means; the deepest models weigh most")
     for row in fits:
         print(
             f"{row['model']:<14}{row['stack']:<9}{row['perturbation']:<10}"
@@ -62,7 +72,7 @@ def run_output_change(own, args, task, sample):
             )
         )
     figures.save_output_change(own.out, rows)
-    return rows, {"fits": fits, "points": output_change.points(rows)}
+    return rows, {"fits": fits, "points": points}
 
 
 def changes_of(name, model, seed, own, sample, criterion):
@@ -164,6 +174,8 @@ def named(words):
         name, equals, rest = word.partition("=")
         if not equals or os.path.exists(word):
             name, rest = label(word, words), word
+        elif not name or not rest:
+            problems.append(f"{word}: LABEL=WORD has both")
         if name in found:
             problems.append(f"{name}: twice; tell them apart with LABEL=WORD")
         found[name] = rest
@@ -183,8 +195,9 @@ def own_parser(kind):
     parser = argparse.ArgumentParser(
         prog=f"admin-fairseq analyze {kind}",
         usage="%(prog)s DATA-BIN [--models WORD ...] [--out PREFIX] [...] [flags of fairseq-train]",
-        description=f"{KINDS[kind].help[0].upper()}{KINDS[kind].help[1:]}. Takes all flags of fairseq-train, for the "
-        "architecture, the batch (--max-tokens, --train-subset), the criterion and the seed; runs in float64.",
+        description=f"{KINDS[kind].help[0].upper()}{KINDS[kind].help[1:]}. Takes all flags of fairseq-train, and reads those "
+        "of the architecture (default: admin_transformer; a checkpoint has its own), the batch (--max-tokens, default 1024; "
+        "--train-subset), the criterion (default: fairseq's cross_entropy) and --seed. Runs in float64, on one batch.",
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -227,11 +240,13 @@ def main(argv):
     own, words = parser.parse_known_args(argv[1:])
     own.models = named(own.models) if own.models else None
     check_own(own)
-    data = [word for word in words if not word.startswith("-")]
-    if not data:
-        parser.error("DATA-BIN is missing")
+    check_out(own)
     quieten()
-    args = subject.parse_flags(without_user_dir(words))
+    words = without_user_dir(words)
+    with fairseqs_own_look_at(words):
+        args = subject.parse_flags(words)
+    if kind == "output-change" and own.models is None and any(word.startswith("--init-type") for word in words):
+        own.models = {subject.describe(args): None}
     task = subject.load_task(args)
     sample = subject.first_batch(task, args, own.batch)
     try:
@@ -247,6 +262,20 @@ def main(argv):
     return 0
 
 
+def check_out(own):
+    """Refuse an ``--out`` that nothing can be written to, before the work and not after it."""
+    own.out = re.sub(r"\.(tsv|json|png|pdf)$", "", own.out)
+    folder, name = os.path.split(own.out)
+    if not name:
+        raise AdminError(f"--out {own.out}: a prefix for file names is wanted, such as {own.out}result")
+    try:
+        os.makedirs(folder or ".", exist_ok=True)
+        if not os.access(folder or ".", os.W_OK):
+            raise PermissionError("not writable")
+    except OSError as error:
+        raise AdminError(f"--out {own.out}: cannot be written: {error}") from None
+
+
 def check_own(own):
     """Refuse numbers that make no sense."""
     numbers = [("--batch", own.batch), ("--seeds", getattr(own, "seeds", 1))]
@@ -257,12 +286,28 @@ def check_own(own):
 
 
 def without_user_dir(words):
-    """Drop ``--user-dir``: the plugin is here, and a second copy of it elsewhere would not load."""
-    words = [word for word in words if not word.startswith("--user-dir=")]
-    if "--user-dir" in words:
-        at = words.index("--user-dir")
-        del words[at : at + 2]
-    return words
+    """Drop this plugin's own ``--user-dir``: it is here, and a second copy of it elsewhere would not load."""
+    kept, words = [], list(words)
+    while words:
+        word = words.pop(0)
+        flag, equals, value = word.partition("=")
+        if flag == "--user-dir":
+            value = value if equals else (words.pop(0) if words else "")
+            if os.path.basename(os.path.normpath(value)) != "admin_fairseq":
+                kept += [flag, value]
+        else:
+            kept.append(word)
+    return kept
+
+
+@contextlib.contextmanager
+def fairseqs_own_look_at(words):
+    """Let ``sys.argv`` be these words: fairseq looks for --user-dir there, whatever it is given."""
+    before, sys.argv = sys.argv, [sys.argv[0], *words]
+    try:
+        yield
+    finally:
+        sys.argv = before
 
 
 def quieten():

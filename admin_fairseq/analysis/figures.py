@@ -9,6 +9,7 @@ from .. import files
 from ..errors import AdminError
 from ..plots import COLOURS, MaxNLocator, plt
 
+MOVES = {"random": "random: W -= 1e-4 sign(N(0, 1))", "gradient": "gradient: W -= 1e-6 sign(dLoss/dW)"}
 UNITS = {"weights": "|dLoss/dW| of the site's branch", "output": "|dLoss/d output| of the site"}
 
 
@@ -99,7 +100,9 @@ def draw_output_change(axis, rows, title):
     axis.set_yscale("log")
     axis.grid(alpha=0.3)
     axis.set_xlabel("N, residual sites of the stack")
-    axis.set_ylabel("|x_N - x_N*|^2")
+    axis.xaxis.set_major_formatter("{x:.0f}")
+    axis.xaxis.set_minor_formatter("")
+    axis.set_ylabel("|x_N - x_N*|^2 a position: mean, range")
     axis.set_title(title, fontsize=9)
     axis.legend(fontsize=7)
 
@@ -113,34 +116,47 @@ def save_output_change(prefix, rows):
     def draw(axes):
         for row, stack in enumerate(stacks):
             for column, name in enumerate(perturbations):
-                draw_output_change(axes[row][column], panels[stack, name], f"{stack}, {name} perturbation")
+                draw_output_change(axes[row][column], panels[stack, name], f"{stack}, {MOVES.get(name, name)}")
 
     save(prefix, draw, len(stacks), len(perturbations), width=5)
 
 
-def draw_gradients(axis, rows, what):
-    """Draw gradient norms against the site's place, one line for every model and stack."""
-    for colour, ((model, stack), mine) in zip(cycle(COLOURS), groups(rows, "model", "stack").items()):
-        values = [row[what] if row[what] > 0 else math.nan for row in mine]  # 0 has no place on a log axis
-        axis.plot(range(1, len(mine) + 1), values, ".-", color=colour, label=f"{model}, {stack}")
+def draw_norms(axis, rows, points, xlabel, ylabel):
+    """Draw gradient norms: a colour for every model, solid for the encoder, dashed for the decoder.
+
+    ``points``: function of the rows of one model and stack, to (x, norm) pairs.
+    """
+    for colour, ((model,), of_model) in zip(cycle(COLOURS), groups(rows, "model").items()):
+        for (stack,), mine in groups(of_model, "stack").items():
+            x, values = zip(*points(mine))
+            style = ".-" if stack == "encoder" else ".--"
+            zero = "" if any(value > 0 for value in values) else " (0)"  # 0 has no place on a log axis
+            values = [value if value > 0 else math.nan for value in values]
+            axis.plot(x, values, style, color=colour, lw=1, label=f"{model}, {stack}{zero}")
     axis.set_yscale("log")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(alpha=0.3)
-    axis.set_xlabel("residual site, in forward order")
-    axis.set_ylabel(UNITS[what])
-    axis.legend(fontsize=7)
+    axis.set_xlabel(xlabel)
+    axis.set_ylabel(ylabel)
+    axis.legend(fontsize=6)
+
+
+def draw_gradients(axis, rows, what):
+    """Draw gradient norms against the site's place in its stack."""
+    draw_norms(
+        axis, rows, lambda mine: [(i, row[what]) for i, row in enumerate(mine, 1)], "residual site, from 1", UNITS[what]
+    )
 
 
 def draw_gradients_by_layer(axis, rows):
     """Draw the norm of all branches of a layer against its number."""
-    for colour, ((model, stack), mine) in zip(cycle(COLOURS), groups(rows, "model", "stack").items()):
-        norms = OrderedDict((row["layer"], row["layer_weights"]) for row in mine)
-        values = [value if value > 0 else math.nan for value in norms.values()]
-        axis.plot([layer + 1 for layer in norms], values, ".-", color=colour, label=f"{model}, {stack}")
-    axis.set_yscale("log")
-    axis.grid(alpha=0.3)
-    axis.set_xlabel("layer")
-    axis.set_ylabel("|dLoss/dW| of the layer's branches")
-    axis.legend(fontsize=7)
+    draw_norms(
+        axis,
+        rows,
+        lambda mine: list(OrderedDict((row["layer"], row["layer_weights"]) for row in mine).items()),
+        "layer, from 0",
+        "|dLoss/dW| of the layer's branches",
+    )
 
 
 def save_gradients(prefix, rows):
@@ -155,28 +171,30 @@ def save_gradients(prefix, rows):
 
 
 def draw_output_bars(axis, changes):
-    """Draw output changes side by side. ``changes``: label -> {stack: value}."""
-    labels = [f"{stack}\n{label}" for label, by_stack in changes.items() for stack in by_stack]
-    values = [value for by_stack in changes.values() for value in by_stack.values()]
-    axis.bar(labels, values, color=COLOURS[0])
-    if any(value > 0 for value in values):
-        axis.set_yscale("log")
-    axis.tick_params(axis="x", labelsize=7)
+    """Draw output changes side by side, from 0. ``changes``: label -> {stack: value}."""
+    width = 0.8 / len(changes)
+    for number, (colour, (name, by_stack)) in enumerate(zip(COLOURS, changes.items())):
+        places = [place + number * width for place in range(len(by_stack))]
+        axis.bar(places, by_stack.values(), width, color=colour, label=name)
+        axis.set_xticks(range(len(by_stack)), list(by_stack))
     axis.set_ylabel("relative output change")
+    axis.legend(fontsize=7)
 
 
 def draw_largest(axis, rows):
     """Draw the largest magnitude at every site; where one is not finite, a red line."""
     for colour, what in zip(COLOURS, ("branch", "shortcut")):
-        values = [row[what] for row in rows]
-        axis.plot(range(1, len(rows) + 1), values, ".-", color=colour, label=what)
+        for stack, style in (("encoder", ".-"), ("decoder", ".--")):
+            points = [(i, row[what]) for i, row in enumerate(rows, 1) if row["site"].startswith(stack)]
+            axis.plot(*zip(*points), style, color=colour, lw=1, label=f"{what}, {stack}")
     bad = [number for number, row in enumerate(rows, 1) if math.isnan(row["branch"] + row["shortcut"])]
     if bad:
         axis.axvline(bad[0], color="red", label="first that is not finite")
     axis.set_yscale("log")
     axis.grid(alpha=0.3)
-    axis.set_xlabel("site: encoder, then decoder")
+    axis.set_xlabel("residual site: encoder, then decoder")
     axis.set_ylabel("largest magnitude")
+    axis.set_title(rows[0]["model"], fontsize=9)
     axis.legend(fontsize=7)
 
 
@@ -204,7 +222,7 @@ def draw_trace(axis, rows, title):
     for number, ((site,), mine) in enumerate(sites.items()):
         values = [row["value"] for row in mine]
         axis.plot([row["update"] for row in mine], values, color=colours(number / max(len(sites) - 1, 1)), lw=0.8)
-    axis.set_title(f"{title} (first site blue, last yellow)", fontsize=8)
+    axis.set_title(f"{title} (first site dark, last yellow)", fontsize=8)
     axis.set_xlabel("updates")
     axis.grid(alpha=0.3)
 

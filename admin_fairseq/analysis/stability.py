@@ -10,7 +10,8 @@ The thresholds are ours. Post-LN trains with 6 layers and fails with 12 or 18 in
 cards, so they were put between what it shows there (quick-start corpus, C 64, two seeds, with and
 without --xavier-ffn; 6, 12, 18 layers): the decoder's early half 4 to 14%, 0 to 1%, 0%; its gradient
 spread 1.7 to 3, 6 to 11, 14 to 84. The encoder's output change, 1.6 to 2.6, 1.6 to 4.1, 2.4 to 3.2 times
-Admin's, tells them apart less well.
+Admin's, tells them apart less well. All of that is of first steps; the report says so where a trained
+model may look alike and be well.
 """
 
 import math
@@ -24,6 +25,7 @@ from . import dependency, gradients, output_change, probe, subject
 
 FP16_MAX = 65504
 AMPLIFIES = 3  # output change, in units of Admin's
+STANDS_STILL = 1e-3  # the same
 DOMINATES = 0.5  # share of the output's variance
 FORGETS = 0.02  # share of the output's variance that the embedding and the first half of the branches have
 SPREADS = 10  # largest over smallest gradient norm of a layer
@@ -32,7 +34,6 @@ DIRECTIONS = 8
 Finding = namedtuple("Finding", "pattern figures meaning advice")
 
 LOWER_RATE = "a lower --lr and longer --warmup-updates"
-ADMIN = "--init-type adaptive-auto (Admin), or deepnet"
 
 
 class Report:
@@ -44,11 +45,13 @@ class Report:
         dependency, gradients: rows for tables and figures; empty where the model is not finite.
         changes: ``{label: {stack: output change}}``, the model's and Admin's.
         facts: OrderedDict of measured figures, name -> text.
+        other_init: which other init type to advise, in words.
     """
 
     def __init__(self):
         self.findings, self.largest, self.dependency, self.gradients = [], [], [], []
         self.changes, self.facts = OrderedDict(), OrderedDict()
+        self.other_init = ""
 
 
 def examine(model, name, build_admin, sample, criterion, dropout=False, seed=1):
@@ -65,6 +68,7 @@ def examine(model, name, build_admin, sample, criterion, dropout=False, seed=1):
         :class:`Report`
     """
     report = Report()
+    report.other_init = advise_init(model)
     found = probe.run(model, sample, dropout, seed)
     report.largest = [
         {"model": name, "site": site, "branch": branch, "shortcut": shortcut}
@@ -84,6 +88,15 @@ def examine(model, name, build_admin, sample, criterion, dropout=False, seed=1):
     check_gradients(report)
     check_omegas(report, model)
     return report
+
+
+def advise_init(model):
+    """Return which init type to try, in words; it differs for what has one already, and for what was trained."""
+    anew = "training anew (weights do not fit another init type) with " if getattr(model, "restored", False) else ""
+    scaled = any(site.omega is not None or site.shortcut_scale != 1.0 for site in named_sites(model).values())
+    if scaled:
+        return LOWER_RATE
+    return f"{anew}--init-type adaptive-auto (Admin), or deepnet"
 
 
 def mean_output_change(model, sample, criterion, dropout, seed):
@@ -113,7 +126,7 @@ def check_numbers(report, model, found):
                 "the forward pass is not finite",
                 f"weights are finite; the first NaN or infinity is at {where}",
                 "activations overflow even in float64, so weights there are far too large",
-                f"examine an earlier checkpoint; {ADMIN}; {LOWER_RATE}",
+                f"examine an earlier checkpoint; {report.other_init}; {LOWER_RATE}",
             )
         )
     if bad or where:
@@ -144,14 +157,14 @@ def check_output_change(report, name):
                     f"the last output moves {ratio:.1f} times as far as Admin's for the same change of weights",
                     "every update moves the function that is being learned further than the optimizer reckons with; "
                     "with depth this is what makes Post-LN diverge (Liu et al., 2020, section 4)",
-                    f"{ADMIN}; fewer layers; or {LOWER_RATE}",
+                    f"{report.other_init}; fewer layers; {LOWER_RATE}",
                 )
             )
-        elif change == 0:
+        elif ratio < STANDS_STILL:
             report.findings.append(
                 Finding(
                     f"the {stack}'s branches contribute nothing",
-                    "the output does not move at all when their weights do",
+                    f"the output moves {ratio:.2g} times as far as Admin's when their weights do",
                     "branches are multiplied by 0, which is how ReZero starts; later it would mean dead branches",
                     "at the first step: nothing; later: another init type",
                 )
@@ -164,27 +177,28 @@ def check_dependency(report, rows):
         share = [value**2 / last.sum_of_squares for value in last.beta]
         largest = max(range(1, len(share)), key=share.__getitem__)
         site = stack_rows[largest - 1].site.name
-        report.facts[f"{stack}: dominant branch"] = f"{site}, {share[largest]:.0%} of the output's variance"
-        report.facts[f"{stack}: embedding"] = f"{share[0]:.0%} of the output's variance"
+        report.facts[f"{stack}: dominant branch"] = f"{site}, {share[largest]:.0%} of all beta^2 of the output"
+        report.facts[f"{stack}: embedding"] = f"{share[0]:.1%}"
         early = sum(share[: len(stack_rows) // 2 + 1])
-        report.facts[f"{stack}: early half"] = f"embedding and first half of the branches: {early:.0%} of the output's variance"
+        report.facts[f"{stack}: embedding and first half of the branches"] = f"{early:.1%}"
         if early < FORGETS:
             report.findings.append(
                 Finding(
                     f"the {stack} depends on its last branches only",
-                    f"embedding and first half of the branches make up {early:.1%} of the output's variance",
+                    f"embedding and first half of the branches make up {early:.1%} of all beta^2 of the output",
                     "each LayerNorm shrinks what was there before, so early layers reach the output through later ones "
-                    "only, and changes of all of them pile up; plain Post-LN does this, the more the deeper it is",
-                    f"{ADMIN}; Pre-LN (the normalize-before flags); fewer layers",
+                    "only; at the first step plain Post-LN does this, the more the deeper it is. A trained model may have "
+                    "come to it and translate well",
+                    f"{report.other_init}; Pre-LN (the normalize-before flags); fewer layers",
                 )
             )
         if share[largest] > DOMINATES:
             report.findings.append(
                 Finding(
                     f"one branch dominates the {stack}",
-                    f"{site} makes up {share[largest]:.0%} of the output's variance",
+                    f"{site} makes up {share[largest]:.0%} of all beta^2 of the output",
                     "the output depends on this branch's weights more than on all others together",
-                    f"look at its weights and their gradients; {ADMIN} if training is still to start",
+                    f"look at its weights and their gradients; {report.other_init}",
                 )
             )
 
@@ -208,7 +222,7 @@ def check_gradients(report):
                     f"the largest layer's norm is {spread:.0f} times the smallest's",
                     "with one learning rate for all, some layers hardly learn while others jump; Adam and RAdam "
                     "hide much of it, plain SGD none",
-                    f"Adam or RAdam if it is not yet; {ADMIN}; Pre-LN (the normalize-before flags)",
+                    f"Adam or RAdam if it is not yet; {report.other_init}; Pre-LN (the normalize-before flags)",
                 )
             )
 
@@ -243,7 +257,7 @@ def text(report):
         ]
     if not report.findings:
         lines.append(
-            "Nothing stands out: output change, gradients and numbers are in the range of models that train. "
-            "Look at the data (lengths, noise), the learning rate and the loss curve."
+            "Nothing stands out in what this looks at: output change, dependency, gradients and magnitudes of one "
+            "batch. Look at the learning rate, which is not read here, at the data (lengths, noise) and the loss curve."
         )
     return "\n".join(lines)

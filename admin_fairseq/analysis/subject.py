@@ -5,6 +5,7 @@ first step: the architecture that the flags of fairseq-train describe, started t
 """
 
 import copy
+import logging
 import os
 from argparse import Namespace
 from collections import Counter, OrderedDict
@@ -23,6 +24,8 @@ from ..model import AdminTransformerModel
 from ..omega_init import apply_profile, check_origin
 from ..profiling import profile_omega
 from ..residual import named_sites, stack_of
+
+logger = logging.getLogger(__name__)
 
 PRE_LN = {"encoder_normalize_before": True, "decoder_normalize_before": True}
 POST_LN = {"encoder_normalize_before": False, "decoder_normalize_before": False}
@@ -49,6 +52,8 @@ def parse_flags(words):
         SystemExit: (2) for a flag that fairseq-train does not have.
     """
     words = list(words)
+    if not words or words[0].startswith("-"):
+        raise AdminError("DATA-BIN comes first: admin-fairseq analyze KIND DATA-BIN [flags]")
     if not any(word == "--arch" or word == "-a" or word.startswith("--arch=") for word in words):
         words += ["--arch", "admin_transformer"]
     if not any(word.split("=")[0] in ("--max-tokens", "--batch-size", "--max-sentences") for word in words):
@@ -57,7 +62,9 @@ def parse_flags(words):
     parser.usage = "admin-fairseq analyze ... [flags of fairseq-train]"
     args = fairseq_options.parse_args_and_arch(parser, words)
     check_architecture(args.arch, "--arch " + args.arch)
-    return options.complete(args)
+    args = options.complete(args)
+    args.ddp_backend = "legacy_ddp"  # there is one process: what suits several does not matter
+    return args
 
 
 def check_architecture(arch, what):
@@ -98,17 +105,20 @@ def first_batch(task, args, number=1):
         raise AdminError(f"{where}: it is empty; preprocess again with text in it")
     positions = tuple(getattr(args, f"max_{side}_positions", None) or 1024 for side in ("source", "target"))
     limits = utils.resolve_max_positions(task.max_positions(), positions, args.max_tokens)
-    iterator = task.get_batch_iterator(
-        dataset,
-        max_tokens=args.max_tokens,
-        max_sentences=args.batch_size,
-        max_positions=limits,
-        ignore_invalid_inputs=True,
-        required_batch_size_multiple=args.required_batch_size_multiple,
-        seed=args.seed,
-    ).next_epoch_itr(shuffle=True)
+    try:
+        iterator = task.get_batch_iterator(
+            dataset,
+            max_tokens=args.max_tokens,
+            max_sentences=args.batch_size,
+            max_positions=limits,
+            ignore_invalid_inputs=True,
+            required_batch_size_multiple=args.required_batch_size_multiple,
+            seed=args.seed,
+        ).next_epoch_itr(shuffle=True)
+    except IndexError:  # fairseq's, where nothing is left to make batches of
+        raise AdminError(f"{where}: no sentence fits --max-tokens {args.max_tokens} and the models' positions") from None
     if len(iterator) < number:
-        raise AdminError(f"{where}: {len(iterator)} batches of sentences that fit --max-tokens {args.max_tokens}")
+        raise AdminError(f"{where}: has no batch {number}: there are {len(iterator)}")
     sample = [next(iterator) for _ in range(number)][-1]
     sample = utils.move_to_cuda(sample) if use_cuda(args) else sample
     return to_float64(sample)
@@ -126,7 +136,6 @@ def build_criterion(args, task):
     Raises:
         AdminError: if it cannot be.
     """
-    args.ddp_backend = "legacy_ddp"  # one process: what a criterion says about others does not matter
     try:
         return task.build_criterion(args)
     except Exception as error:  # fairseq raises plain Exceptions
@@ -155,7 +164,7 @@ def build(word, args, task, sample, seed=None, **changed):
         for name, value in {**METHODS.get(word, {}), **changed}.items():
             setattr(args, name, value)
         model = start(args, task, sample, args.seed if seed is None else seed)
-    elif os.path.isfile(word):
+    elif os.path.exists(word):
         model = restore(word, task)
     else:
         raise AdminError(f"--models {word}: no such checkpoint, and no method ({', '.join(METHODS)})")
@@ -175,9 +184,12 @@ def start(args, task, sample, seed):
     profile = None
     if is_adaptive(args):
         path = options.profile_path(args)
-        if args.init_type == "adaptive" and os.path.isfile(path):
+        if args.init_type == "adaptive" and (args.admin_profile or os.path.isfile(path)):
             profile = profile_file.load(path)
             check_origin(profile, args)
+            logger.info("omegas are from %s", path)
+        else:
+            logger.info("omegas are measured on this batch")
         # its omegas are filled below: not from --save-dir, where a checkpoint may lie
         args.init_type, args.admin_omega = "adaptive", {}
     utils.set_torch_seed(seed)

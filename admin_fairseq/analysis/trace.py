@@ -16,8 +16,9 @@ def rows_of(path):
         AdminError: if there is no such log, or nothing was traced in it.
     """
     try:
-        open(path).close()
-    except OSError as error:
+        with open(path, encoding="utf-8") as file:
+            file.read(1)
+    except (OSError, UnicodeDecodeError) as error:
         raise AdminError(f"{path}: cannot be read: {error}") from None
     rows, seen = [], set()
     for record in read_log(path)[0]:
@@ -31,7 +32,7 @@ def rows_of(path):
                 rows.append({"update": int(update), "site": site, "figure": figure, "value": float(value)})
     if not rows:
         raise AdminError(
-            f"{path}: nothing is traced in it; train with --trace-interval 100 (or another number of updates) "
-            "and --log-format json"
+            f"{path}: nothing is traced in it; train with --trace-interval 100 (or another number of updates), "
+            "--log-format json or simple, and for more updates than --log-interval"
         )
     return rows
