@@ -195,7 +195,7 @@ def draw_largest(axis, rows):
     axis.set_xlabel("residual site: encoder, then decoder")
     axis.set_ylabel("largest magnitude")
     axis.set_title(rows[0]["model"], fontsize=9)
-    axis.legend(fontsize=7)
+    axis.legend(fontsize=6)
 
 
 def save_stability(prefix, report):

@@ -48,8 +48,8 @@ def output_changes(model, sample, criterion, perturbation, seeds, dropout=False,
     """Measure :func:`output_change` for several directions; the masks of dropout are those of the first seed.
 
     Args:
-        relative: divide by the mean squared length of the unmoved output, less its mean over positions: what
-            is left does not depend on the size of the last LayerNorm's gamma.
+        relative: divide by the mean squared length of the unmoved output: what is left does not depend on the
+            size of the last LayerNorm's gamma.
 
     Returns:
         a list with ``{stack: change}`` for every seed.
@@ -66,7 +66,7 @@ def output_changes(model, sample, criterion, perturbation, seeds, dropout=False,
         for stack in sites:
             with moved(directions[stack], STEPS[perturbation]):
                 after = before.again(stack)
-            size = squared_length(before[stack] - before[stack].mean(0)) if relative else 1.0
+            size = squared_length(before[stack]) if relative else 1.0
             changes[stack] = squared_length(after - before[stack]) / size
         results.append(changes)
     return results

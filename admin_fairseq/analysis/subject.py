@@ -7,23 +7,20 @@ first step: the architecture that the flags of fairseq-train describe, started t
 import copy
 import logging
 import os
-from argparse import Namespace
 from collections import Counter, OrderedDict
 
 import torch
 from fairseq import options as fairseq_options
 from fairseq import tasks, utils
-from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_NAME_REGISTRY
 
 from .. import options, profile_file
 from ..average import load_checkpoint
-from ..errors import AdminError, raise_all
+from ..errors import AdminError
 from ..init_types import is_adaptive
-from ..layers import FASTPATH_COPIES
-from ..model import AdminTransformerModel
 from ..omega_init import apply_profile, check_origin
 from ..profiling import profile_omega
 from ..residual import named_sites, stack_of
+from .weights import check_architecture, construct, restore, stored_args, whole
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +38,6 @@ METHODS = OrderedDict(
         ("looklinear", {"init_type": "looklinear", **POST_LN}),
     ]
 )
-ARCHITECTURES = ("transformer", "admin_transformer")
 
 
 def parse_flags(words):
@@ -65,15 +61,6 @@ def parse_flags(words):
     args = options.complete(args)
     args.ddp_backend = "legacy_ddp"  # there is one process: what suits several does not matter
     return args
-
-
-def check_architecture(arch, what):
-    """Refuse what is not a Transformer with fairseq's layers."""
-    if ARCH_MODEL_NAME_REGISTRY.get(arch) not in ARCHITECTURES:
-        raise AdminError(
-            f"{what}: analysis knows the residual sites of fairseq's transformer and admin_transformer "
-            "architectures, and this is neither"
-        )
 
 
 def load_task(args):
@@ -172,13 +159,6 @@ def build(word, args, task, sample, seed=None, **changed):
     return model.cuda() if use_cuda(args) else model
 
 
-def whole(args):
-    """Switch off what drops layers or disturbs weights during a training pass: probes look at all of the model."""
-    args.encoder_layerdrop = args.decoder_layerdrop = 0
-    args.quant_noise_pq = 0
-    return args
-
-
 def start(args, task, sample, seed):
     """Build a model at its first step: the weights that fairseq-train would start from."""
     profile = None
@@ -202,41 +182,6 @@ def start(args, task, sample, seed):
     return model
 
 
-def construct(args, task):
-    try:
-        return AdminTransformerModel.build_model(args, task)
-    except (ValueError, AssertionError) as error:  # how fairseq refuses flags
-        raise AdminError(f"the model cannot be built: {error}") from None
-
-
-def restore(path, task):
-    """Load a checkpoint into our layers; a stock ``transformer``'s has the same weights, and plain sites."""
-    state = load_checkpoint(path)
-    args = stored_args(state, path)
-    if is_adaptive(args):
-        args.init_type, args.admin_omega = "adaptive", {}
-    model = construct(whole(args), task)
-    weights = dict(state["model"])
-    model.upgrade_state_dict(weights)  # names of older releases of fairseq
-    weights = {name: value for name, value in weights.items() if name.rpartition(".")[2] not in FASTPATH_COPIES}
-    raise_all(f"{path} does not fit the data or its own flags:", differences(model.state_dict(), weights))
-    model.load_state_dict(weights)
-    return model
-
-
-def stored_args(state, path):
-    """Return the flags that a checkpoint was trained with, complete."""
-    args = state.get("args") or (state.get("cfg") or {}).get("model")
-    if isinstance(args, dict) and "arch" in args:
-        args = Namespace(**args)
-    if not isinstance(args, Namespace) or not hasattr(args, "arch"):
-        raise AdminError(f"{path}: it does not say its architecture; it must come from fairseq-train")
-    check_architecture(args.arch, f"{path} (--arch {args.arch})")
-    args = options.complete(copy.deepcopy(args))
-    ARCH_CONFIG_REGISTRY[args.arch](args)
-    return args
-
-
 def twin(word, method, args, task, sample):
     """Build ``method`` at its first step, in the architecture of a checkpoint, or of the flags."""
     if word is not None and word not in METHODS:
@@ -245,20 +190,6 @@ def twin(word, method, args, task, sample):
             setattr(stored, name, getattr(args, name))
         args = stored
     return build(method, args, task, sample)
-
-
-def differences(ours, theirs):
-    """Return what keeps the weights ``theirs`` from being loaded, one line each."""
-    known = {name: tuple(value.shape) for name, value in ours.items() if "version" not in name}
-    given = {name: tuple(value.shape) for name, value in theirs.items() if "version" not in name}
-    ignored = ("_float_tensor", "embed_positions.weights")
-    problems = [f"{name} is missing" for name in known if name not in given and not name.endswith(ignored)]
-    problems += [f"{name} is not the model's" for name in given if name not in known and not name.endswith(ignored)]
-    for name in known:
-        if name in given and known[name] != given[name]:
-            hint = "; the data-bin's dictionary is another" if "embed_tokens" in name else ""
-            problems.append(f"{name} is {given[name]}, and would have to be {known[name]}{hint}")
-    return problems if len(problems) < 10 else problems[:9] + [f"... and {len(problems) - 9} more"]
 
 
 def describe(args):
