@@ -33,7 +33,7 @@ def draw_curves(axis, curves, ylabel):
             axis.plot(*zip(*points), ".-", color=colour, label=name)
     axis.set_xlabel("updates")
     axis.set_ylabel(ylabel)
-    axis.legend()
+    axis.legend(fontsize=8, framealpha=0.6)
 
 
 def save_figure(path, *drawings):

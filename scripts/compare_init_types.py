@@ -139,9 +139,9 @@ def unigram_bits(data_bin):
 
 
 def diverged(curve, unigram, best):
-    """Whether a run ended non-finite, or gained less than a tenth of what the best run did over a unigram model."""
+    """Whether a run ended non-finite, or gained less than a quarter of what the best run did over a unigram model."""
     finite = all(math.isfinite(value) for _, value in curve)
-    return not finite or unigram - curve[-1][1] < 0.1 * (unigram - best)
+    return not finite or unigram - curve[-1][1] < 0.25 * (unigram - best)
 
 
 def report(runs, dest, unigram):

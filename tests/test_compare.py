@@ -20,7 +20,7 @@ def test_unigram_bits_against_a_count_by_hand(data_bin):
 
 
 @pytest.mark.parametrize(
-    "last, failed", [(0.5, False), (6.2, False), (6.5, True), (7.5, True), (math.inf, True), (math.nan, True)]
+    "last, failed", [(0.5, False), (5.2, False), (5.5, True), (6.5, True), (7.5, True), (math.inf, True), (math.nan, True)]
 )
 def test_diverged_is_having_learned_next_to_nothing(last, failed):
     assert compare.diverged([(50, 6.9), (100, last)], unigram=7.0, best=0.5) == failed
