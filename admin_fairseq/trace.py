@@ -22,6 +22,7 @@ from collections import OrderedDict
 import torch
 from fairseq.logging import metrics
 
+from .first_step import is_distributed
 from .profiling import positions_that_count, variance
 from .residual import BRANCHES, named_sites, stack_of
 
@@ -130,5 +131,4 @@ class Tracer:
 
 
 def is_first_process():
-    distributed = torch.distributed
-    return not (distributed.is_available() and distributed.is_initialized()) or distributed.get_rank() == 0
+    return not is_distributed() or torch.distributed.get_rank() == 0
