@@ -110,6 +110,11 @@ def named_sites(model):
     return OrderedDict((name, module) for name, module in model.named_modules() if isinstance(module, Residual))
 
 
+def branch_matrices(layer, role):
+    """Return the weight matrices of the branch that a layer's site ``role`` adds: no biases, no LayerNorms."""
+    return [weight for part in BRANCHES[role] for weight in getattr(layer, part).parameters() if weight.dim() == 2]
+
+
 def stack_of(site_name):
     """Return the stack that a site accumulates in, ``encoder`` or ``decoder``."""
     return site_name.split(".", 1)[0]

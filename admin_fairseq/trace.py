@@ -24,7 +24,7 @@ from fairseq.logging import metrics
 
 from .first_step import is_distributed
 from .profiling import positions_that_count, variance
-from .residual import BRANCHES, named_sites, stack_of
+from .residual import branch_matrices, named_sites, stack_of
 
 
 def trace_training(model, args, task):
@@ -122,10 +122,9 @@ class Tracer:
 
     def gradient_norm(self, name):
         """Return the norm of the gradient of the site's matrices, as a tensor."""
-        path, site = name.rsplit(".", 1)
-        layer = self.model.get_submodule(path)
-        weights = [weight for part in BRANCHES[site] for weight in getattr(layer, part).parameters()]
-        gradients = [weight.grad for weight in weights if weight.dim() == 2 and weight.grad is not None]
+        path, role = name.rsplit(".", 1)
+        matrices = branch_matrices(self.model.get_submodule(path), role)
+        gradients = [weight.grad for weight in matrices if weight.grad is not None]
         zero = torch.zeros((), device=next(self.model.parameters()).device)
         return sum((gradient.float().pow(2).sum() for gradient in gradients), zero).sqrt()
 

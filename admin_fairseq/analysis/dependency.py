@@ -53,7 +53,11 @@ def dependency(model, sample, dropout=False, seed=1):
     Raises:
         AdminError: if something is not finite, or components do not add up to the output.
     """
-    found = probe.run(model, sample, dropout, seed)
+    return decompose(model, probe.run(model, sample, dropout, seed))
+
+
+def decompose(model, found):
+    """Measure beta from a :class:`probe.Pass` of the model; returns and raises what :func:`dependency` does."""
     probe.check_finite(found, "dependency")
     rows = {}
     for stack, sites in probe.sites_of(model).items():

@@ -72,7 +72,7 @@ def gradient_norms(model, sample, criterion, dropout=False, seed=1):
                     "stack": site.stack,
                     "layer": site.layer,
                     "site": site.name,
-                    "weights": norm([weight.grad for weight in site.matrices()]),
+                    "weights": norm([weight.grad for weight in site.matrices]),
                     "output": norm([outputs[site.name].grad] if site.name in outputs else []),
                 }
                 for site in sites

@@ -130,7 +130,7 @@ def random_signs(sites, seed):
         stack: [
             (weight, torch.randn(weight.shape, generator=generator).sign().to(weight))
             for site in of_stack
-            for weight in site.matrices()
+            for weight in site.matrices
         ]
         for stack, of_stack in sites.items()
     }
@@ -140,7 +140,7 @@ def gradient_signs(model, sample, criterion, sites, dropout, seed):
     """Return ``{stack: [(weight, signs of its gradient)]}``."""
     with gradients.backward(model, sample, criterion, dropout, seed):
         return {
-            stack: [(weight, weight.grad.sign()) for site in of_stack for weight in site.matrices()]
+            stack: [(weight, weight.grad.sign()) for site in of_stack for weight in site.matrices]
             for stack, of_stack in sites.items()
         }
 

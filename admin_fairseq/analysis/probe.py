@@ -9,7 +9,7 @@ from torch import nn
 
 from ..errors import AdminError
 from ..profiling import positions_that_count
-from ..residual import BRANCHES, named_sites, stack_of
+from ..residual import branch_matrices, named_sites, stack_of
 
 # name of a site in its layer -> the LayerNorm before or after it
 LAYER_NORMS = {
@@ -30,7 +30,7 @@ class Site:
         stack: ``encoder`` or ``decoder``.
         layer: number of its layer, from 0.
         residual: the module.
-        branch: the modules of its branch.
+        matrices: the weight matrices of its branch: no biases, no LayerNorms.
         norm_after: the LayerNorm that reads the sum, or None (Pre-LN, ReZero).
     """
 
@@ -38,13 +38,9 @@ class Site:
         self.name, self.residual = name, residual
         self.stack, self.layer = stack_of(name), int(name.split(".")[2])
         role = name.rsplit(".", 1)[1]
-        self.branch = [getattr(layer, part) for part in BRANCHES[role]]
+        self.matrices = branch_matrices(layer, role)
         norm = getattr(layer, LAYER_NORMS[role])
         self.norm_after = None if layer.normalize_before or isinstance(norm, nn.Identity) else norm
-
-    def matrices(self):
-        """Return the weight matrices of the branch: no biases, no LayerNorms."""
-        return [weight for module in self.branch for weight in module.parameters() if weight.dim() == 2]
 
 
 def sites_of(model):

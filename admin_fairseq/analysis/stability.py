@@ -26,8 +26,8 @@ from . import dependency, gradients, output_change, probe, subject
 FP16_MAX = 65504
 AMPLIFIES = 3  # output change, in units of Admin's
 STANDS_STILL = 1e-3  # the same
-DOMINATES = 0.5  # share of the output's variance
-FORGETS = 0.02  # share of the output's variance that the embedding and the first half of the branches have
+DOMINATES = 0.5  # share of all beta^2 of the output
+FORGETS = 0.02  # the same, of the embedding and the first half of the branches
 SPREADS = 10  # largest over smallest gradient norm of a layer
 DIRECTIONS = 8
 
@@ -76,7 +76,7 @@ def examine(model, name, build_admin, sample, criterion, dropout=False, seed=1):
     ]
     if not check_numbers(report, model, found):
         return report
-    rows = dependency.dependency(model, sample, dropout, seed)
+    rows = dependency.decompose(model, found)
     report.dependency = dependency.table(name, rows)
     loss, report.gradients = gradients.gradient_norms(model, sample, criterion, dropout, seed)
     report.gradients = [{"model": name, **row} for row in report.gradients]
@@ -92,10 +92,9 @@ def examine(model, name, build_admin, sample, criterion, dropout=False, seed=1):
 
 def advise_init(model):
     """Return which init type to try, in words; it differs for what has one already, and for what was trained."""
-    anew = "training anew (weights do not fit another init type) with " if getattr(model, "restored", False) else ""
-    scaled = any(site.omega is not None or site.shortcut_scale != 1.0 for site in named_sites(model).values())
-    if scaled:
+    if any(site.omega is not None or site.shortcut_scale != 1.0 for site in named_sites(model).values()):
         return LOWER_RATE
+    anew = "training anew (weights do not fit another init type) with " if model.restored else ""
     return f"{anew}--init-type adaptive-auto (Admin), or deepnet"
 
 
