@@ -9,7 +9,7 @@ import re
 
 import torch
 
-from . import files
+from .checkpoints import load_checkpoint, save_checkpoint
 from .errors import AdminError, raise_all
 
 logger = logging.getLogger(__name__)
@@ -42,36 +42,6 @@ def find_checkpoints(folder, count, by_updates=False, upper_bound=None):
             "train with --keep-last-epochs or --keep-interval-updates large enough"
         )
     return [path for _, path in sorted(found, reverse=True)[:count]]
-
-
-def load_checkpoint(path):
-    """Load a fairseq checkpoint to the CPU; only allow-listed classes are unpickled.
-
-    Raises:
-        AdminError: naming the file, if it is missing, damaged or something else.
-    """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise AdminError(f"{path}: no such checkpoint") from None
-    except Exception as error:  # torch raises half a dozen kinds for files that it cannot read
-        raise AdminError(f"{path}: cannot be read as a checkpoint: {_why(path, error)}") from None
-    if not isinstance(state, dict) or not isinstance(state.get("model"), dict):
-        raise AdminError(f"{path}: not a fairseq checkpoint: it has no 'model'")
-    return state
-
-
-def _why(path, error):
-    foreign = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
-    if foreign:
-        return f"it holds a {foreign[1]}, which is not loaded"
-    if os.path.isdir(path):
-        return "it is a folder; name a checkpoint in it"
-    if os.path.getsize(path) == 0:
-        return "it is empty"
-    if "PytorchStreamReader" in str(error):
-        return "it is truncated or damaged"
-    return "it is something else"
 
 
 def average(paths):
@@ -128,9 +98,5 @@ def average_to_file(paths, output):
     for path in paths:
         logger.info("averaging %s", path)
     mean = average(paths)
-    try:
-        with files.replacing(output) as file:
-            torch.save(mean, file)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-        raise AdminError(f"--output {output}: cannot be written: {error}") from None
+    save_checkpoint(mean, output)
     logger.info("average of %d checkpoints written to %s", len(paths), output)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 from admin_fairseq import cli, profile_file
-from admin_fairseq.average import average, find_checkpoints, load_checkpoint
+from admin_fairseq.average import average, find_checkpoints
+from admin_fairseq.checkpoints import load_checkpoint
 from admin_fairseq.errors import AdminError
 from admin_fairseq.profiling import profile_omega
 from helpers import adaptive, batch, run

@@ -5,7 +5,7 @@ import socket
 import pytest
 import torch
 from admin_fairseq import first_step, profile_file
-from admin_fairseq.average import load_checkpoint
+from admin_fairseq.checkpoints import load_checkpoint
 from admin_fairseq.profiling import profile_omega
 from admin_fairseq.residual import named_sites
 from helpers import TRAIN_FLAGS, USER_DIR, adaptive, batch, run, train

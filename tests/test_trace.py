@@ -7,7 +7,7 @@ import re
 import pytest
 import torch
 from admin_fairseq.analysis import dependency, gradients
-from admin_fairseq.average import load_checkpoint
+from admin_fairseq.checkpoints import load_checkpoint
 from admin_fairseq.trace import trace_training
 from fairseq.criterions.cross_entropy import CrossEntropyCriterion
 from fairseq.logging import metrics

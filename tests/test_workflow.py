@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 from admin_fairseq import profile_file
-from admin_fairseq.average import load_checkpoint
+from admin_fairseq.checkpoints import load_checkpoint
 from helpers import USER_DIR, run, train
 
 

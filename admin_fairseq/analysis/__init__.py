@@ -3,7 +3,7 @@
 Probes look at the residual sites of any model here, and of stock fairseq ``transformer``s. They run
 in float64, with dropout off unless asked. Read the modules in this order:
 
-1. ``subject``        flags and words -> data, batch and models to look at; ``weights``: from checkpoints
+1. ``subject``        flags and words -> data, batch and models to look at
 2. ``probe``          one forward pass -> what enters every site; which weights belong to it
 3. ``dependency``     which branches an output is made of (beta)
 4. ``output_change``  how far the last output moves when weights do, against depth

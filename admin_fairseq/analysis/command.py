@@ -7,7 +7,6 @@ import os
 import re
 import shlex
 import sys
-import warnings
 from collections import OrderedDict
 
 import fairseq
@@ -185,9 +184,8 @@ def fairseqs_own_look_at(words):
 
 
 def quieten():
-    """Keep what fairseq and torch say about themselves out of the report."""
+    """Keep what fairseq says about itself out of the report."""
     logging.getLogger("fairseq").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", module="torch")
 
 
 def provenance(argv, args, sample):

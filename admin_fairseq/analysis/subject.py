@@ -14,13 +14,12 @@ from fairseq import options as fairseq_options
 from fairseq import tasks, utils
 
 from .. import options, profile_file
-from ..average import load_checkpoint
+from ..checkpoints import check_architecture, construct, load_checkpoint, restore, stored_args, whole
 from ..errors import AdminError
 from ..init_types import is_adaptive
 from ..omega_init import apply_profile, check_origin
 from ..profiling import profile_omega
 from ..residual import named_sites, stack_of
-from .weights import check_architecture, construct, restore, stored_args, whole
 
 logger = logging.getLogger(__name__)
 
