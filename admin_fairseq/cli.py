@@ -4,8 +4,10 @@ import argparse
 import logging
 import os
 import sys
+import warnings
 
-from . import average, profile_file
+from . import authors, average, export, profile_file
+from .ctranslate2_export import QUANTIZATIONS, export_ctranslate2
 from .errors import AdminError
 from .version import __version__
 
@@ -40,8 +42,48 @@ def build_parser():
     )
     command.set_defaults(run=run_average)
 
+    command = commands.add_parser(
+        "fold",
+        help="rewrite a trained model as a stock transformer",
+        description="Rewrite a trained model as a checkpoint of fairseq's own transformer with the same outputs, which "
+        "needs no --user-dir. Average checkpoints before folding, not after.",
+    )
+    add_checkpoint(command, "OUT", "the checkpoint to write")
+    command.add_argument(
+        "--safe", action="store_true", help="write plain dictionaries: stock fairseq then loads it under torch's weights_only"
+    )
+    command.set_defaults(run=lambda args: export.fold_checkpoint(args.checkpoint, args.out, args.safe, args.force))
+
+    command = commands.add_parser(
+        "export",
+        help="convert a trained model for serving",
+        description="Fold a trained model and convert it for another runtime, with its vocabulary.",
+    )
+    command.add_argument("--format", required=True, choices=["ctranslate2"], help="the runtime")
+    add_checkpoint(command, "DIR", "the folder to write")
+    command.add_argument("--quantization", choices=QUANTIZATIONS, help="how weights are stored (default: float32)")
+    command.add_argument("--data", metavar="DATA-BIN", help="has the dictionaries (default: the one of the training)")
+    command.add_argument("--source-lang", help="default: that of the training")
+    command.add_argument("--target-lang", help="default: that of the training")
+    command.set_defaults(run=run_export)
+
+    command = commands.add_parser(
+        "import",
+        help="take over a checkpoint of the authors' code",
+        description="Write a checkpoint of the authors' code (Transformer-Clinic, fairseq 0.8) as one of this plugin, omegas "
+        "included, for generation and fine-tuning.",
+    )
+    add_checkpoint(command, "OUT", "the checkpoint to write")
+    command.set_defaults(run=lambda args: authors.import_checkpoint(args.checkpoint, args.out, args.force))
+
     commands.add_parser("analyze", help="look at a model: dependency, output-change, gradients, stability")
     return parser
+
+
+def add_checkpoint(command, metavar, what):
+    command.add_argument("checkpoint", metavar="CHECKPOINT", help="the checkpoint to read")
+    command.add_argument("out", metavar=metavar, help=what)
+    command.add_argument("--force", action="store_true", help=f"replace {metavar} if it is there")
 
 
 def positive(text):
@@ -90,10 +132,17 @@ def run_average(args):
     average.average_to_file(paths, args.output)
 
 
+def run_export(args):
+    export_ctranslate2(
+        args.checkpoint, args.out, args.quantization, args.data, (args.source_lang, args.target_lang), args.force
+    )
+
+
 def main(argv=None):
     """Run the command; exit code 0 if it worked, 1 for a mistake in the files, 2 for one in the flags."""
     # force: importing fairseq has configured logging already
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr, force=True)
+    warnings.filterwarnings("ignore", module="torch")  # it warns of how fairseq calls it
     argv = sys.argv[1:] if argv is None else list(argv)
     try:
         if argv[:1] == ["analyze"]:  # its flags are those of fairseq-train as well

@@ -65,6 +65,7 @@ class AdminTransformerModel(TransformerModel):
         stored, args = args, options.complete(args)
         options.check(args)
         model = super().build_model(args, task)
+        model.flags = args  # as the command line has them; fairseq's model.cfg nests them
         if args.trace_interval:
             trace.trace_training(model, args, task)
         if args.freeze_first_omega:

@@ -69,6 +69,9 @@ class AdminOptions(FairseqDataclass):
     )
 
 
+ADMIN_FLAGS = tuple(flag.name for flag in fields(AdminOptions) if flag.name != "_name")
+
+
 def complete(args):
     """Return ``args`` with the flags that it lacks: models may be built from code, or by hydra.
 

@@ -1,0 +1,191 @@
+"""A trained checkpoint -> a folder for ``ctranslate2.Translator``: fold, convert, compare, with the vocabulary.
+
+CTranslate2 (OpenNMT) has no residual scale, and converts the stock Transformer that folding makes. Its own
+converter does that; what it puts out is compared with the folded model before anything is kept.
+"""
+
+import logging
+import os
+import shutil
+import tempfile
+
+import torch
+from fairseq.data import Dictionary, data_utils
+
+from .checkpoints import save_checkpoint
+from .errors import AdminError, raise_all
+from .export import build_stock, check_output, fold_and_compare, stock_state
+from .fold import part, stack_sites
+
+logger = logging.getLogger(__name__)
+QUANTIZATIONS = ("int8", "int8_float32", "int8_float16", "int8_bfloat16", "int16", "float16", "bfloat16", "float32")
+NOISY = 4.0  # growth of int8's rounding noise from which on there is a warning: two of its bits
+CLOSE = 1e-3  # nats per token that float32 may be off: another order of additions
+
+
+def export_ctranslate2(path, folder, quantization=None, data=None, languages=(None, None), force=False):
+    """Fold the checkpoint ``path`` and convert it into ``folder``.
+
+    Args:
+        quantization: one of :data:`QUANTIZATIONS`; None is float32.
+        data: the data-bin that has the dictionaries; None is the one that the checkpoint names.
+        languages: source and target; None is what the checkpoint names.
+        force: replace a ``folder`` that is there.
+
+    Raises:
+        AdminError: if any step fails, or CTranslate2 puts out something else. Nothing is left behind then.
+    """
+    try:
+        import ctranslate2  # noqa: F401
+    except ImportError as error:
+        raise AdminError(f"--format ctranslate2: {error}; install it with: pip install ctranslate2") from None
+    check_output(folder, [path], force, kind="folder")
+    state, folded = fold_and_compare(path)
+    check_convertible(folded.args, path)
+    folded.weights = {name: value.float() for name, value in folded.weights.items()}  # numpy has no bfloat16
+    data, languages, words = dictionaries(folded, data, languages, path)
+    if quantization and quantization.startswith("int8"):
+        warn_of_noise(folded)
+    parent = os.path.dirname(os.path.abspath(folder))
+    with tempfile.TemporaryDirectory(dir=parent, prefix=os.path.basename(os.path.normpath(folder)) + ".") as work:
+        stock = os.path.join(work, "stock.pt")
+        converted = os.path.join(work, "float32")
+        try:
+            save_checkpoint(stock_state(state, folded), stock)
+            convert(stock, data, languages, converted, None)
+            compare(converted, folded, words, CLOSE)
+            if quantization and quantization != "float32":
+                converted = os.path.join(work, "quantized")
+                convert(stock, data, languages, converted, quantization)
+                compare(converted, folded, words)
+            if os.path.isdir(folder):
+                os.rename(folder, os.path.join(work, "replaced"))
+            os.rename(converted, folder)
+        except (OSError, RuntimeError, ValueError) as error:
+            if isinstance(error, AdminError):
+                raise
+            raise AdminError(f"{folder}: cannot be written: {error}") from None
+    logger.info("CTranslate2 model (%s) written to %s", quantization or "float32", folder)
+
+
+def check_convertible(args, path):
+    """Refuse what CTranslate2's converter refuses, or leaves out without a word.
+
+    Raises:
+        AdminError: with every reason.
+    """
+    from ctranslate2.converters import fairseq as converter
+
+    rules = [
+        (args.encoder_attention_heads != args.decoder_attention_heads, "--encoder-attention-heads and --decoder-attention-heads differ"),
+        (args.encoder_normalize_before != args.decoder_normalize_before, "only one stack has --*-normalize-before"),
+        (args.adaptive_softmax_cutoff, "--adaptive-softmax-cutoff: it has no such output layer"),
+        (args.no_token_positional_embeddings, "--no-token-positional-embeddings: it always adds positions"),
+        (args.no_cross_attention, "--no-cross-attention: its decoders look at the source"),
+        (args.quant_noise_pq, "--quant-noise-pq: it has no linear map after the embedding"),
+        (args.decoder_output_dim != args.decoder_embed_dim, "--decoder-output-dim is not --decoder-embed-dim"),
+        (
+            args.activation_fn not in converter._SUPPORTED_ACTIVATIONS,
+            f"--activation-fn {args.activation_fn}: use {', '.join(converter._SUPPORTED_ACTIVATIONS)}",
+        ),
+    ]
+    raise_all(f"{path}: CTranslate2 cannot run this model:", [reason for broken, reason in rules if broken])
+
+
+def dictionaries(folded, data, languages, path):
+    """Return (data-bin, languages, dictionaries), each of the last two for source and target.
+
+    Raises:
+        AdminError: if a dictionary is missing or not the model's.
+    """
+    data = data or str(getattr(folded.args, "data", None) or "").split(os.pathsep)[0]
+    found = [given or getattr(folded.args, f"{side}_lang", None) for given, side in zip(languages, ("source", "target"))]
+    if not all(found) and os.path.isdir(data):
+        found = [known or inferred for known, inferred in zip(found, data_utils.infer_language_pair(data))]
+    if not all(found):
+        raise AdminError(f"{path}: it does not say its languages; name --source-lang and --target-lang")
+    words, problems = [], []
+    for language, stack in zip(found, ("encoder", "decoder")):
+        file = os.path.join(data, f"dict.{language}.txt")
+        if not os.path.isfile(file):
+            problems.append(f"{file}: not there")
+            continue
+        words.append(Dictionary.load(file))
+        size = len(folded.weights[f"{stack}.embed_tokens.weight"])
+        if len(words[-1]) != size:
+            problems.append(f"{file}: has {len(words[-1])} types (fairseq's own included), and the {stack}'s embedding has {size}")
+    raise_all("--data: name the data-bin that the model was trained on:", problems)
+    return data, found, words
+
+
+def convert(stock, data, languages, folder, quantization):
+    """Run CTranslate2's converter on a stock checkpoint."""
+    from ctranslate2.converters import FairseqConverter
+
+    FairseqConverter(stock, data, source_lang=languages[0], target_lang=languages[1]).convert(
+        folder, quantization=quantization
+    )
+
+
+@torch.no_grad()
+def compare(folder, folded, words, limit=None, sentences=8, length=12):
+    """Compare log-probabilities of made-up sentences, token by token, with the folded model's.
+
+    Raises:
+        AdminError: if one differs by more than ``limit`` (nats).
+    """
+    import ctranslate2
+
+    generator = torch.Generator().manual_seed(1)
+    length = min(length, folded.args.max_source_positions - 1, folded.args.max_target_positions - 1)
+    source, target = (
+        torch.randint(vocabulary.nspecial, len(vocabulary), (sentences, length), generator=generator) for vocabulary in words
+    )
+    eos = torch.full((sentences, 1), words[1].eos())
+    model = build_stock(folded.args, *words)
+    model.load_state_dict(folded.weights)
+    logits = model.eval()(torch.cat([source, eos], 1), torch.full((sentences,), length + 1), torch.cat([eos, target], 1))[0]
+    expected = logits.log_softmax(-1).gather(-1, torch.cat([target, eos], 1)[..., None])[..., 0]
+    translator = ctranslate2.Translator(folder, device="cpu")
+    texts = [[[words[side][token] for token in row] for row in tokens] for side, tokens in enumerate((source, target))]
+    found = torch.tensor([score.log_probs for score in translator.score_batch(*texts)])
+    difference = (found - expected).abs()
+    logger.info(
+        "CTranslate2 (%s): log-probabilities of %d made-up tokens differ by %.1e on average, %.1e at most",
+        translator.compute_type, difference.numel(), difference.mean(), difference.max(),
+    )  # fmt: skip
+    if limit is not None and not difference.max() <= limit:
+        raise AdminError(
+            f"CTranslate2 computes something else than the folded model: a log-probability differs by "
+            f"{difference.max():.1e}. Nothing was written. Please report it with the training's flags"
+        )
+
+
+def noise_growth(folded):
+    """Return ``{weight: by how much folding makes int8's rounding noise larger}``.
+
+    int8 stores each row of a matrix with one step, its largest element / 127. A column that was divided by a
+    small omega makes that step larger for all columns of its row; the input of the others is not smaller. For
+    inputs of equal size, the noise of a row grows by  max_j |W_ij / s_j| * rms(s) / max_j |W_ij|; this is its
+    mean over rows. 1 where all omegas of a site are equal.
+    """
+    growth = {}
+    for stack, scales in folded.scales.items():
+        for site, scale in zip(stack_sites(folded.args, stack), scales):
+            for reader in part(site, 1):
+                weight = folded.weights[f"{reader}.weight"].double()
+                rows = weight.abs().amax(1) * scale.pow(2).mean().sqrt() / (weight * scale).abs().amax(1).clamp_min(1e-30)
+                growth[f"{reader}.weight"] = rows.mean().item()
+    return growth
+
+
+def warn_of_noise(folded):
+    """Say where near-zero omegas cost int8 much of its precision."""
+    noisy = {name: growth for name, growth in noise_growth(folded).items() if growth > NOISY}
+    if noisy:
+        worst = max(noisy, key=noisy.get)
+        logger.warning(
+            "omegas near 0 make the rounding noise of int8 larger in %d matrices, up to %.0f times (%s): compare BLEU with "
+            "float32's, or use --quantization float16",
+            len(noisy), noisy[worst], worst,
+        )  # fmt: skip

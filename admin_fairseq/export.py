@@ -1,0 +1,205 @@
+"""A trained checkpoint -> a stock Transformer's: folded, compared, and only then written.
+
+The result needs no plugin: fairseq's own commands, TorchScript and CTranslate2 (``ctranslate2``) read it.
+"""
+
+import argparse
+import copy
+import logging
+import os
+
+import torch
+from fairseq.data import Dictionary
+
+from .checkpoints import cfg_of, current_names, load_checkpoint, rebuild, save_checkpoint, stored_args
+from .errors import AdminError, raise_all
+from .fold import Folded, build_stock, fold_state
+
+logger = logging.getLogger(__name__)
+ROUTES = {
+    "a": "a, into the LayerNorm (or the linear map) of the embedding",
+    "b": "b, its first omega is 1: free",
+    "c": "c, into an embedding and a table of positions of its own",
+}
+
+
+def fold_checkpoint(path, output, safe=False, force=False):
+    """Fold the checkpoint ``path`` into a stock ``transformer``'s, ``output``.
+
+    Args:
+        safe: write plain dictionaries, which stock fairseq loads under torch's ``weights_only``; else the
+            flags are a Namespace, as fairseq writes them.
+        force: replace an ``output`` that is there.
+
+    Returns:
+        Folded.
+
+    Raises:
+        AdminError: if the checkpoint cannot be read or folded, if the folded model's outputs are others, or if
+            ``output`` cannot be written. Nothing is written then.
+    """
+    check_output(output, [path], force)
+    state, folded = fold_and_compare(path)
+    save_checkpoint(stock_state(state, folded, safe), output)
+    logger.info("stock transformer written to %s", output)
+    return folded
+
+
+def check_output(output, inputs, force, kind="file"):
+    """Refuse an output that would overwrite something, before the work and not after it.
+
+    Raises:
+        AdminError: naming the output.
+    """
+    if os.path.realpath(output) in {os.path.realpath(path) for path in inputs}:
+        raise AdminError(f"{output}: is the input, and would be overwritten")
+    if not os.path.isdir(os.path.dirname(os.path.abspath(output))):
+        raise AdminError(f"{output}: its folder does not exist")
+    if os.path.lexists(output):
+        if not force:
+            raise AdminError(f"{output}: is there already; name another {kind}, or replace it with --force")
+        if os.path.isdir(output) != (kind == "folder"):
+            raise AdminError(f"{output}: is there and is no {kind}; --force does not replace it")
+
+
+def fold_and_compare(path):
+    """Return (state, Folded) of a checkpoint, once the folded model is known to put out the same.
+
+    Raises:
+        AdminError: if it does not, or the checkpoint cannot be read or folded.
+    """
+    state = load_checkpoint(path)
+    if "fsdp_metadata" in state:
+        raise AdminError(f"{path}: one shard of --use-sharded-state; train on to a checkpoint that is whole, without it")
+    args = stored_args(state, path)
+    dictionaries = [made_up_dictionary(state["model"], stack, path) for stack in ("encoder", "decoder")]
+    task = argparse.Namespace(source_dictionary=dictionaries[0], target_dictionary=dictionaries[1])
+    model = rebuild(copy.deepcopy(args), state["model"], task, path)
+    weights = current_names(model, state["model"])
+    try:
+        folded = fold_state(weights, args)
+    except AdminError as error:
+        raise AdminError(f"{path}: {error}") from None
+    report(folded)
+    compare(model, weights, folded, path)
+    return state, folded
+
+
+def made_up_dictionary(weights, stack, path):
+    """Return a dictionary of the size of a stack's embedding: words have no say in what is computed.
+
+    Raises:
+        AdminError: if there is no embedding.
+    """
+    table = weights.get(f"{stack}.embed_tokens.weight")
+    if table is None or table.dim() != 2:
+        raise AdminError(f"{path}: it has no {stack}.embed_tokens.weight; it must be a translation model of fairseq-train")
+    words = Dictionary()
+    for number in range(len(table) - words.nspecial):
+        words.add_symbol(str(number))
+    return words
+
+
+def report(folded: Folded):
+    """Say which route each stack took, and what it costs."""
+    for stack, route in folded.routes.items():
+        logger.info("%s: route %s", stack, ROUTES[route])
+    logger.info("parameters beside those of omega: %+d", folded.new_parameters)
+    if folded.zeros:
+        logger.warning(
+            "%d omegas of exactly 0 were taken for 1e-8: %s", sum(folded.zeros.values()), ", ".join(folded.zeros)
+        )
+    if any(getattr(folded.args, f"{stack}_layerdrop", 0) for stack in folded.routes):
+        logger.warning(
+            "trained with layerdrop: layers of the folded model scale each other's inputs, and cannot be left out later"
+        )
+
+
+@torch.no_grad()
+def compare(model, weights, folded, path):
+    """Compare logits of the folded model with the model's on a generated batch, in float64; returns the difference.
+
+    Folding rounds the weights that it changes to their type once more. That moves the logits by about as
+    much as rounding any weights does, which is measured beside it: random changes of at most half a unit
+    in the last place. Ten times that is the limit.
+
+    Raises:
+        AdminError: if the difference is larger.
+    """
+    sample = generated_batch(model)
+    model.double().eval()
+    expected = model(**sample)[0]
+    stock = build_stock(folded.args, model.encoder.dictionary, model.decoder.dictionary).double()
+    stock.load_state_dict(folded.weights)
+    difference = (stock.eval()(**sample)[0] - expected).abs().max().item()
+    model.load_state_dict(rounded_otherwise(weights))
+    noise = (model(**sample)[0] - expected).abs().max().item()
+    logger.info(
+        "logits differ by %.1e at most (rounding of the weights alone: %.1e), in float64, on %d made-up sentences",
+        difference, noise, len(sample["src_tokens"]),
+    )  # fmt: skip
+    if not difference <= 10 * noise + 1e-12 * expected.abs().max().item():
+        raise AdminError(
+            f"{path}: the folded model puts out something else: logits differ by {difference:.1e}, and rounding of the "
+            f"weights explains {noise:.1e}. Nothing was written. Half-precision weights fold better after "
+            "admin-fairseq average --inputs CHECKPOINT --output FLOAT32"
+        )
+    return difference
+
+
+def rounded_otherwise(weights, seed=1):
+    """Return weights in float64, each moved by at most half a unit in the last place of its type."""
+    generator = torch.Generator().manual_seed(seed)
+    moved = {}
+    for name, value in weights.items():
+        moved[name] = value
+        if value.is_floating_point() and not name.endswith("version"):
+            noise = torch.rand(value.shape, generator=generator, dtype=torch.float64) - 0.5
+            moved[name] = value.double() * (1 + torch.finfo(value.dtype).eps * noise)
+    return moved
+
+
+def generated_batch(model, sentences=8, seed=1):
+    """Return the ``net_input`` of random tokens in sentences of different lengths, padded as fairseq pads."""
+    generator = torch.Generator().manual_seed(seed)
+    tokens = {}
+    for stack in ("encoder", "decoder"):
+        words = getattr(model, stack).dictionary
+        length = min(40, getattr(model, stack).max_positions())
+        tokens[stack] = torch.randint(words.nspecial, len(words), (sentences, length), generator=generator)
+        for row in range(sentences):
+            cut = row * length // (2 * sentences)  # source padded left, target padded right
+            padding = slice(0, cut) if stack == "encoder" else slice(length - cut, length)
+            tokens[stack][row, padding] = words.pad()
+    tokens["encoder"][:, -1] = tokens["decoder"][:, 0] = model.decoder.dictionary.eos()
+    lengths = tokens["encoder"].ne(model.encoder.padding_idx).sum(1)
+    return {"src_tokens": tokens["encoder"], "src_lengths": lengths, "prev_output_tokens": tokens["decoder"]}
+
+
+def stock_state(state, folded, safe=False):
+    """Return what fairseq stores for the folded model: flags, weights and history, and no optimizer state."""
+    cfg = copy.deepcopy(state.get("cfg")) or cfg_of(folded.args)
+    cfg["model"] = folded.args
+    for section in cfg.values():
+        if isinstance(section, dict) and "user_dir" in section:
+            section["user_dir"] = None
+    extra = {key: value for key, value in (state.get("extra_state") or {}).items() if not key.startswith("ema")}
+    kept = {
+        "args": None,
+        "cfg": cfg,
+        "model": folded.weights,
+        "criterion": None,
+        "optimizer_history": state.get("optimizer_history") or [{"num_updates": 0, "criterion_name": None, "optimizer_name": None}],
+        "task_state": state.get("task_state") or {},
+        "extra_state": {"train_iterator": {"epoch": 1}, **extra},
+    }
+    return plain(kept) if safe else kept
+
+
+def plain(value):
+    """Return a value with dictionaries for its Namespaces."""
+    if isinstance(value, argparse.Namespace):
+        value = vars(value)
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list) else value

@@ -1,0 +1,256 @@
+"""Fold: rewrite a trained Admin model as a stock Post-LN Transformer with the same outputs.
+
+The paper (Liu et al., EMNLP 2020, section 4.3) says that omega can be taken into the other weights; this is
+how. In a stack with residual sites 1..n, x_i = LN_i( f_i(x_{i-1}) + omega_i * x_{i-1} ). Let x_{i-1} come
+scaled by s_{i-1} = omega_i, so that the shortcut needs no scale of its own:
+
+- LN_i puts out s_i * x_i when its weight and bias are multiplied by s_i = omega_{i+1} (s_n = 1);
+- whatever reads x_{i-1} in branch i divides its input columns by s_{i-1}: the self-attention's q, k and v;
+  of the cross-attention q only, since k and v read the encoder's output; fc1. Biases stay as they are.
+
+No LayerNorm precedes the first site, so that s_0 = omega_1 takes one of three routes:
+
+    a   into the LayerNorm of the embedding (``--layernorm-embedding``): no new parameters
+    b   omega_1 is all ones (``--freeze-first-omega``, or no omega at all): nothing to do
+    c   into copies of its own: an embedding that is no longer tied, and a learned table of positions
+
+The input of every LayerNorm is what it was, so this is exact but for rounding. It is computed in float64.
+"""
+
+import copy
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Dict, List
+
+import torch
+from fairseq.models.transformer import TransformerModel
+from fairseq.modules import SinusoidalPositionalEmbedding
+
+from .errors import AdminError, raise_all
+from .init_types import SCALES, init_type_of
+from .options import ADMIN_FLAGS
+
+PADDING = 1  # index of <pad> in every fairseq dictionary
+SMALLEST = 1e-8  # what an omega of exactly 0 becomes: columns are divided by it
+# site -> the LayerNorm after it, the weights that read its shortcut, the last linear map of its branch
+PARTS = {
+    "self_attn_residual": ("self_attn_layer_norm", ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"], "self_attn.out_proj"),
+    "encoder_attn_residual": ("encoder_attn_layer_norm", ["encoder_attn.q_proj"], "encoder_attn.out_proj"),
+    "ffn_residual": ("final_layer_norm", ["fc1"], "fc2"),
+}
+
+
+@dataclass
+class Folded:
+    """A stock model, and how it came about.
+
+    Attributes:
+        weights: name -> tensor, of the dtypes that were given.
+        args: flags of ``--arch transformer``.
+        routes: stack -> ``a``, ``b`` or ``c`` (see the module).
+        zeros: sites that had omegas of exactly 0 -> how many.
+        scales: stack -> [s_0, ..., s_n], each a float64 tensor (C,).
+        new_parameters: how many the stock model has more, without the omegas' own.
+    """
+
+    weights: Dict[str, torch.Tensor]
+    args: object
+    routes: Dict[str, str] = field(default_factory=OrderedDict)
+    zeros: Dict[str, int] = field(default_factory=OrderedDict)
+    scales: Dict[str, List[torch.Tensor]] = field(default_factory=OrderedDict)
+    new_parameters: int = 0
+
+
+@torch.no_grad()
+def fold(model):
+    """Return a stock fairseq ``transformer`` with the outputs of ``model``, which is left as it is.
+
+    Args:
+        model: an ``admin_transformer``. The result has its dictionaries, dtype, device and mode.
+
+    Raises:
+        AdminError: if the model cannot be folded; it lists every reason.
+    """
+    folded = fold_state(model.state_dict(), model.flags)
+    stock = build_stock(folded.args, model.encoder.dictionary, model.decoder.dictionary)
+    stock.to(next(model.parameters())).load_state_dict(folded.weights)  # first its dtype: loading would round
+    return stock.train(model.training)
+
+
+def build_stock(args, source_dictionary, target_dictionary):
+    """Build fairseq's own ``transformer`` from the flags of a :class:`Folded`."""
+    # all that fairseq reads of a task when it builds a Transformer
+    task = type("Dictionaries", (), {"source_dictionary": source_dictionary, "target_dictionary": target_dictionary})
+    return TransformerModel.build_model(copy.deepcopy(args), task)
+
+
+@torch.no_grad()
+def fold_state(state, args):
+    """Fold the weights of a checkpoint.
+
+    Args:
+        state: name -> tensor, as ``model.state_dict()`` has them.
+        args: the flags that the model was built from, complete (a Namespace).
+
+    Returns:
+        Folded. ``state`` and ``args`` are left as they are.
+
+    Raises:
+        AdminError: if the model cannot be folded; it lists every reason.
+    """
+    sites = OrderedDict((stack, stack_sites(args, stack)) for stack in ("encoder", "decoder"))
+    check(state, args, sites)
+    wide = {name: value.double() if value.is_floating_point() else value for name, value in state.items()}
+    unchanged = dict(wide)
+    folded = Folded(OrderedDict(), copy.deepcopy(args))
+    for stack, names in sites.items():
+        scales = read_scales(wide, names, folded.zeros)
+        folded.scales[stack] = scales
+        for site, before, after in zip(names, scales, scales[1:]):
+            fold_site(wide, site, before, after)
+        folded.routes[stack] = fold_first(wide, folded.args, stack, scales[0])
+    stock_flags(folded.args, folded.routes)
+    embedding = state["decoder.embed_tokens.weight"]
+    for name, value in wide.items():
+        if name.rpartition(".")[2] not in SCALES:  # tied weights stay one tensor, also in a file
+            as_it_was = value is unchanged.get(name)
+            folded.weights[name] = state[name] if as_it_was else value.to(state.get(name, embedding).dtype)
+    check_finite(state, folded.weights)
+    tables = embedding_tables(folded.args) - embedding_tables(args)
+    added = [value.numel() for name, value in folded.weights.items() if name not in state]
+    folded.new_parameters = tables * embedding.numel() + sum(added)
+    return folded
+
+
+def stack_sites(args, stack):
+    """Return the names of a stack's sites in forward order, ``decoder.layers.0.ffn_residual``."""
+    layers = range(getattr(args, f"{stack}_layers"))
+    roles = [role for role in PARTS if role != "encoder_attn_residual" or stack == "decoder" and not args.no_cross_attention]
+    return [f"{stack}.layers.{layer}.{role}" for layer in layers for role in roles]
+
+
+def check(state, args, sites):
+    """Refuse what cannot be folded, with every reason.
+
+    Raises:
+        AdminError: if there is one.
+    """
+    given = vars(args).get
+    rules = [
+        (init_type_of(args) == "rezero", "--init-type rezero: no LayerNorm follows a site, so that nothing can take its scale"),
+        *((given(f"{stack}_normalize_before"), f"--{stack}-normalize-before: no LayerNorm follows a site") for stack in sites),
+        (given("cross_self_attention"), "--cross-self-attention: k and v of the decoder read both stacks, whose scales differ"),
+        (given("tie_adaptive_weights"), "--tie-adaptive-weights: the output layer shares the embedding that would be scaled"),
+        (given("base_layers"), "--base-layers: these layers have no residual site"),
+        *((given(f"{stack}_layers_to_keep"), f"--{stack}-layers-to-keep: fold all layers, or train without it") for stack in sites),
+    ]
+    if not given("layernorm_embedding"):
+        rules += [
+            (given("adaptive_input"), "--adaptive-input without --layernorm-embedding: its embeddings cannot be scaled"),
+            (given("merge_src_tgt_embed"), "--merge-src-tgt-embed without --layernorm-embedding: its embedding cannot be untied"),
+        ]
+    scaled = any(name.rpartition(".")[2] in SCALES for name in state)
+    raise_all("this model cannot be folded:", [reason for broken, reason in rules if broken and scaled])
+
+
+def part(site, which):
+    """Return the module names of a site's LayerNorm (0), readers (1) or last linear map (2)."""
+    layer, _, role = site.rpartition(".")
+    found = PARTS[role][which]
+    return [f"{layer}.{name}" for name in found] if isinstance(found, list) else f"{layer}.{found}"
+
+
+def read_scales(wide, names, zeros):
+    """Return [s_0, ..., s_n] of a stack, each (C,): the omegas of its sites, then ones."""
+    scales = []
+    for name in names:
+        ones = torch.ones_like(wide[part(name, 0) + ".weight"])
+        scale = wide.get(f"{name}.omega", wide.get(f"{name}.alpha", ones)) * ones
+        if scale.eq(0).any():
+            zeros[name] = int(scale.eq(0).sum())
+            scale = torch.where(scale.eq(0), SMALLEST, scale)
+        scales.append(scale)
+    return scales + [torch.ones_like(scales[0])] if scales else [torch.ones_like(wide["decoder.embed_tokens.weight"][0])]
+
+
+def fold_site(wide, site, before, after):
+    """Fold one site: its branch reads s_{i-1} * x, its LayerNorm writes s_i * x."""
+    for reader in part(site, 1):
+        wide[f"{reader}.weight"] = wide[f"{reader}.weight"] / before
+    for name in ("weight", "bias"):
+        wide[f"{part(site, 0)}.{name}"] = wide[f"{part(site, 0)}.{name}"] * after
+    branch_scale = wide.get(f"{site.rpartition('.')[0]}.resweight")  # rezero_postln: LN(x + w * f(x))
+    if branch_scale is not None:
+        for name in ("weight", "bias"):
+            wide[f"{part(site, 2)}.{name}"] = wide[f"{part(site, 2)}.{name}"] * branch_scale
+
+
+def fold_first(wide, args, stack, scale):
+    """Have the input of a stack come scaled by ``scale`` (C,); returns the route."""
+    noise, norm = f"{stack}.quant_noise.weight", f"{stack}.layernorm_embedding"
+    if scale.eq(1).all():
+        return "b"
+    if stack == "encoder" and noise in wide:  # --quant-noise-pq puts a linear map last
+        wide[noise] = wide[noise] * scale[:, None]
+        return "a"
+    if f"{norm}.weight" in wide:
+        for name in ("weight", "bias"):
+            wide[f"{norm}.{name}"] = wide[f"{norm}.{name}"] * scale
+        return "a"
+    if noise in wide:
+        wide[noise] = wide[noise] * scale[:, None]
+    else:
+        wide[f"{stack}.embed_tokens.weight"] = wide[f"{stack}.embed_tokens.weight"] * scale
+    if not args.no_token_positional_embeddings:
+        wide[f"{stack}.embed_positions.weight"] = positions(wide, args, stack) * scale
+        setattr(args, f"{stack}_learned_pos", True)
+    return "c"
+
+
+def positions(wide, args, stack):
+    """Return a stack's table of positions, (max positions + 2) x C; sinusoids are what fairseq computes."""
+    learned = wide.get(f"{stack}.embed_positions.weight")
+    if learned is not None:
+        return learned
+    longest = getattr(args, "max_source_positions" if stack == "encoder" else "max_target_positions")
+    dim = getattr(args, f"{stack}_embed_dim")
+    return SinusoidalPositionalEmbedding.get_embedding(longest + PADDING + 1, dim, PADDING).double()
+
+
+def stock_flags(args, routes):
+    """Make flags those of fairseq's own ``transformer``, whose embeddings are tied where no route needs a copy."""
+    if args.share_all_embeddings:
+        args.share_decoder_input_output_embed = True
+    if "c" in routes.values():
+        args.share_all_embeddings = False
+    if routes["decoder"] == "c":
+        args.share_decoder_input_output_embed = False
+    for name in ADMIN_FLAGS + ("admin_omega",):
+        if hasattr(args, name):
+            delattr(args, name)
+    args.arch = "transformer"  # all dimensions are among the flags, whatever they were the defaults of
+    if hasattr(args, "_name"):
+        args._name = "transformer"
+    args.user_dir = args.encoder_embed_path = args.decoder_embed_path = None
+
+
+def embedding_tables(args):
+    """Return how many tables of the target vocabulary's size, or more, a model has."""
+    return 1 if args.share_all_embeddings else 2 if args.share_decoder_input_output_embed else 3
+
+
+def check_finite(before, after):
+    """Refuse weights that their type cannot hold.
+
+    Raises:
+        AdminError: if there are some; it tells whether they were so before.
+    """
+    broken = [name for name, value in after.items() if not torch.isfinite(value).all()]
+    if not broken:
+        return
+    if not all(torch.isfinite(before[name]).all() for name in broken if name in before):
+        raise AdminError(f"{broken[0]} holds NaN or infinity before folding: the training diverged")
+    raise AdminError(
+        f"{broken[0]} overflows {str(after[broken[0]].dtype).replace('torch.', '')}: an omega is too close to 0 for it. "
+        "Make a float32 checkpoint first: admin-fairseq average --inputs CHECKPOINT --output FLOAT32"
+    )
