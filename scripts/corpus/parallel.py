@@ -1,0 +1,51 @@
+"""Lines through several processes: the order stays, and memory is bounded by the chunks that are under way."""
+
+import collections
+import concurrent.futures
+import ctypes
+import itertools
+import os
+import signal
+from concurrent.futures.process import BrokenProcessPool
+
+from corpus.errors import CorpusError
+
+CHUNK = 2000  # lines
+UNDER_WAY = 3  # chunks for each process
+PR_SET_PDEATHSIG = 1  # of linux/prctl.h
+
+
+def chunks(lines, size=CHUNK):
+    """Yield lists of up to ``size`` lines."""
+    lines = iter(lines)
+    while chunk := list(itertools.islice(lines, size)):
+        yield chunk
+
+
+def ordered_map(convert, lines, jobs):
+    """Yield the lines that ``convert`` (a function of a list of lines, to a list) makes, in order."""
+    if jobs == 1:
+        for chunk in chunks(lines):
+            yield from convert(chunk)
+        return
+    waiting = collections.deque()
+    pool = concurrent.futures.ProcessPoolExecutor(jobs, initializer=_start, initargs=(os.getpid(),))
+    try:
+        for chunk in chunks(lines):
+            waiting.append(pool.submit(convert, chunk))
+            if len(waiting) > UNDER_WAY * jobs:
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
+    except BrokenProcessPool:
+        raise CorpusError("a worker process was killed (out of memory?): start again, with fewer --jobs") from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start(parent):
+    """A worker ends with its parent, also when that is killed; Ctrl-C is the parent's business."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)

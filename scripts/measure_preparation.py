@@ -1,0 +1,137 @@
+"""Measure the preparation of a corpus: lines per second by stage, and peak memory, at one size or several.
+
+The text is made up: words of a Zipf distribution over a fixed vocabulary, sentences of 5 to 45 tokens with
+punctuation, or lines of two files that the user has (--text). It goes through scripts/prepare_multi30k.sh with a
+recipe of its own, as any corpus does. Each size is one run, in a process of its own.
+"""
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+SCRIPTS = Path(__file__).resolve().parent
+LANGS = ("en", "de")
+RECIPE = """[data]
+source = en
+target = de
+lowercase = no
+url = http://localhost
+train = train.{{lang}}
+valid = every 1000
+test = test.{{lang}}
+normalise = train test
+printable = train
+aggressive = yes
+filter = train
+filter_on = bpe
+length = 1-250
+ratio = 1.5
+merges = {merges}
+"""
+
+
+def sentences(lang, types=200_000, seed=1):
+    """Yield made-up sentences for ever."""
+    rng, lengths = random.Random(f"{lang}{seed}"), random.Random(seed)  # both sides are about as long
+    syllables = [a + b for a in "bdfgklmnprstvwz" for b in ("a", "e", "i", "o", "u", "ei", "au", "en", "er", "st")]
+    words = ["".join(rng.choices(syllables, k=rng.randint(1, 4))) for _ in range(types)]
+    weights = [1 / (rank + 2.7) for rank in range(types)]
+    cumulative = [0.0]
+    for weight in weights:
+        cumulative.append(cumulative[-1] + weight)
+    while True:
+        length = lengths.randint(5, 45) + rng.randint(0, 2)
+        text = rng.choices(words, cum_weights=cumulative[1:], k=length)
+        if length > 12:
+            text[length // 2] += ","
+        text[0] = text[0].capitalize()
+        yield " ".join(text) + rng.choice([".", ".", ".", "?", "!", '."'])
+
+
+def write_text(folder, pairs, text):
+    folder.mkdir(parents=True, exist_ok=True)
+    for side, lang in enumerate(LANGS):
+        source = sentences(lang) if text is None else open(text[side], encoding="utf-8", newline="\n")
+        with open(folder / f"train.{lang}", "w", encoding="utf-8") as file:
+            for _, line in zip(range(pairs), source):
+                file.write(line.rstrip("\n") + "\n")
+        with open(folder / f"train.{lang}", encoding="utf-8", newline="\n") as file:
+            head = [line for _, line in zip(range(1000), file)]
+        (folder / f"test.{lang}").write_text("".join(head), encoding="utf-8")
+
+
+def peak_memory(process, every=0.2):
+    """Wait for a process group; return the peak, in MB, of the sum of its processes' own memory (PSS), and of
+    fairseq-preprocess' alone, which is not ours to bound."""
+    peaks = {"ours": 0.0, "fairseq-preprocess": 0.0}
+    while process.poll() is None:
+        sums = dict.fromkeys(peaks, 0.0)
+        for found in Path("/proc").glob("[0-9]*"):
+            try:
+                if os.getpgid(int(found.name)) != process.pid:
+                    continue
+                fairseq = b"fairseq-preprocess" in (found / "cmdline").read_bytes()
+                pss = next(line for line in (found / "smaps_rollup").read_text().splitlines() if line.startswith("Pss:"))
+            except (OSError, StopIteration):
+                continue
+            sums["fairseq-preprocess" if fairseq else "ours"] += int(pss.split()[1]) / 1e3
+        peaks = {kind: max(peaks[kind], sums[kind]) for kind in peaks}
+        time.sleep(every)
+    return peaks
+
+
+def measure(folder, pairs, jobs, merges, text):
+    write_text(folder / "text", pairs, text)
+    (folder / "recipe.ini").write_text(RECIPE.format(merges=merges), encoding="utf-8")
+    command = ["bash", SCRIPTS / "prepare_multi30k.sh", "--recipe", folder / "recipe.ini", "--from", folder / "text"]
+    command += ["--dest", folder / "data", "--jobs", jobs]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with open(folder / "log", "wb") as log:
+        words = [str(word) for word in command]
+        started = time.monotonic()
+        process = subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, env=environment)
+        peaks = peak_memory(process)
+    if process.returncode != 0:
+        sys.exit(f"the preparation failed: see {folder / 'log'}")
+    return stage_seconds(folder / "data"), time.monotonic() - started, peaks
+
+
+STAGES = ("raw", "tok", "split", "vocabulary", "codes", "bpe", "clean", "data-bin")
+
+
+def stage_seconds(dest):
+    """Return stage -> seconds, summed over subsets and languages."""
+    seconds = dict.fromkeys(STAGES, 0.0)
+    for path in (dest / "stages").glob("*.json"):
+        stage = next((stage for stage in STAGES if path.name.startswith(stage)), None)
+        if stage:
+            seconds[stage] += json.loads(path.read_text(encoding="utf-8")).get("seconds", 0.0)
+    return seconds
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dest", type=Path, help="a new folder")
+    parser.add_argument("--pairs", type=int, nargs="+", default=[100_000, 1_000_000], help="sizes, in sentence pairs")
+    parser.add_argument("--jobs", type=int, default=2, help="processes")
+    parser.add_argument("--merges", type=int, default=32764, help="joint BPE merges")
+    parser.add_argument("--text", nargs=2, metavar=("EN", "DE"), help="two aligned files, instead of made-up text")
+    args = parser.parse_args()
+    for pairs in args.pairs:
+        folder = args.dest / str(pairs)
+        seconds, wall, peaks = measure(folder, pairs, args.jobs, args.merges, args.text)
+        print(f"{pairs:,} pairs, {args.jobs} processes: {wall:,.0f} s in all, at the end {wall / pairs * 1e6:,.0f} s per million")
+        for stage in STAGES:
+            rate = f"{2 * pairs / seconds[stage]:>10,.0f} lines/s" if stage != "codes" else " " * 18
+            print(f"  {stage:<12}{seconds[stage]:>8.1f} s {rate}")
+        print(f"  slowest: {max(seconds, key=seconds.get)}")
+        print(f"  peak memory: {peaks['ours']:,.0f} MB, fairseq-preprocess {peaks['fairseq-preprocess']:,.0f} MB", flush=True)
+
+
+if __name__ == "__main__":
+    main()
