@@ -56,7 +56,17 @@ def test_the_corpus_translates():
     assert all(re.fullmatch(r"am \w+tag dem \w+n \w+ \w+|am Mittwoch dem \w+n \w+ \w+", de) for _, de in dates)
 
 
-@pytest.mark.parametrize("script", ["quickstart.sh", "prepare_multi30k.sh", "reproduce_figures.sh"])
+@pytest.mark.parametrize(
+    "script",
+    [
+        "quickstart.sh",
+        "reproduce_figures.sh",
+        "prepare_multi30k.sh",
+        "prepare_iwslt14_de-en.sh",
+        "prepare_wmt14_en-de.sh",
+        "prepare_wmt14_en-fr.sh",
+    ],
+)
 def test_help_and_unknown_flags(script):
     environment = {"VENV": "/nonexistent"}
     assert bash(SCRIPTS / script, "--help", env=environment).returncode == 0
@@ -87,23 +97,28 @@ def multi30k(folder, change=lambda name, text: text, compress=False):
     return folder
 
 
-def prepare(tmp_path, source, script=SCRIPTS / "prepare_multi30k.sh", merges="20"):
-    return bash(script, "--from", source, "--dest", tmp_path / "out", "--merges", merges)
+def prepare(tmp_path, source, merges="20", recipe=None):
+    flags = ["--recipe", recipe] if recipe else []
+    return bash(
+        SCRIPTS / "prepare_multi30k.sh", "--from", source, "--dest", tmp_path / "out", "--merges", merges, "--jobs", 1, *flags
+    )
 
 
-def without_checksums(tmp_path):
-    """The script, satisfied with any text: its other stages can be tested without Multi30k."""
-    script = (SCRIPTS / "prepare_multi30k.sh").read_text()
-    for name in ("moses.py",):
-        (tmp_path / name).write_text((SCRIPTS / name).read_text())
-    (tmp_path / "prepare.sh").write_text(script.replace("sha256sum --quiet --check -", "cat"))
-    return tmp_path / "prepare.sh"
+def without_checksums(tmp_path, langs=("en", "de")):
+    """A recipe satisfied with any text of a pair: the other stages can be tested without Multi30k."""
+    lines = (REPOSITORY / "nmt-experiments" / "recipes" / "multi30k_en-de.ini").read_text().splitlines()
+    start = lines.index("published_lines =")
+    kept = [line for line in lines[:start] if not line.startswith(("source", "target"))]
+    recipe = tmp_path / f"multi30k_{'-'.join(langs)}.ini"
+    recipe.write_text("\n".join([*kept, f"source = {langs[0]}", f"target = {langs[1]}"]) + "\n")
+    return recipe
 
 
 def test_other_text_is_not_taken_for_multi30k(tmp_path):
     result = prepare(tmp_path, multi30k(tmp_path / "in"))
     assert result.returncode == 1
-    assert "train.en: FAILED" in result.stdout and "differ from Multi30k" in result.stdout
+    assert "train.en: FAILED" in result.stdout and "test_2017_mscoco.de: FAILED" in result.stdout
+    assert "not the files that the recipe means" in result.stdout
     assert not (tmp_path / "out" / "data-bin").exists()
 
 
@@ -116,26 +131,49 @@ def test_missing_and_damaged_files_are_named(tmp_path):
     assert result.returncode == 1 and "val.de.gz is damaged" in result.stdout
     damaged.unlink()
     result = prepare(tmp_path, source)
-    assert result.returncode == 1 and "neither val.de nor val.de.gz" in result.stdout
+    assert result.returncode == 1 and "neither val.de.gz nor val.de" in result.stdout
 
 
 def test_prepares_and_goes_on_where_it_stopped(tmp_path):
-    script = without_checksums(tmp_path)
+    recipe = without_checksums(tmp_path)
     source = multi30k(tmp_path / "in", compress=True)
-    result = prepare(tmp_path, source, script)
+    result = prepare(tmp_path, source, recipe=recipe)
     assert result.returncode == 0, result.stdout
     out = tmp_path / "out"
     assert (out / "tok" / "train.en").read_text().splitlines()[0] == "a man 's dog -- \" runs \" & jumps ."
-    files = {path: path.read_bytes() for path in out.rglob("*") if path.is_file() and path.suffix != ".log"}
-    for stage in ("data-bin", "tok/val.en", "bpe/codes.20"):
-        path = out / stage
-        subprocess.run(["rm", "-r", str(path)], check=True)
-        assert prepare(tmp_path, source, script).returncode == 0
-    assert {path: path.read_bytes() for path in files} == files
-    assert prepare(tmp_path, source, script, merges="5").returncode == 0
+    assert {path.name for path in (out / "raw").iterdir()} == {
+        f"{subset}.{lang}" for subset in ("train", "valid", "test", "test1", "test2") for lang in ("en", "de")
+    }
+    for subset in ("test", "test1", "test2"):
+        assert (out / "data-bin" / f"{subset}.en-de.de.idx").exists()
+
+    def texts():
+        return {
+            path: path.read_bytes()
+            for path in out.rglob("*")
+            if path.is_file() and path.suffix != ".log" and path.parent.name != "stages" and "codes.5" not in path.name
+        }
+
+    files = texts()
+    for stage in ("data-bin", "tok/valid.en", "bpe/codes.20"):
+        subprocess.run(["rm", "-r", str(out / stage)], check=True)
+        assert prepare(tmp_path, source, recipe=recipe).returncode == 0
+    assert texts() == files
+    assert prepare(tmp_path, source, merges="5", recipe=recipe).returncode == 0
     assert (out / "bpe" / "train.en").read_bytes() != files[out / "bpe" / "train.en"]
-    assert prepare(tmp_path, source, script).returncode == 0
-    assert {path: path.read_bytes() for path in files} == files, "back to 20 merges"
+    assert prepare(tmp_path, source, recipe=recipe).returncode == 0
+    assert texts() == files, "back to 20 merges"
+
+
+def test_another_pair_needs_only_a_recipe(tmp_path):
+    source = multi30k(tmp_path / "in")
+    for path in list(source.glob("*.de")):
+        path.rename(path.with_suffix(".fr"))
+    recipe = without_checksums(tmp_path, ("en", "fr"))
+    result = prepare(tmp_path, source, recipe=recipe)
+    assert result.returncode == 0, result.stdout
+    assert (tmp_path / "out" / "data-bin" / "test2.en-fr.fr.idx").exists()
+    assert (tmp_path / "out" / "raw" / "test.fr").read_bytes() == (source / "test_2016_flickr.fr").read_bytes()
 
 
 def test_moses_keeps_text_as_it_is():

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from corpus.errors import CorpusError
+from corpus.manifest import MANIFEST, read_manifest
 from corpus.pipeline import Preparation
 from corpus.recipe import find_recipe, read_recipe
 from corpus.stages import Stages, check_disk, explain_os_error
@@ -25,6 +26,7 @@ def parser(script):
     result.add_argument("--merges", type=int, metavar="N", help="joint BPE merges (default: the recipe's)")
     result.add_argument("--jobs", type=int, metavar="N", default=os.cpu_count(), help="processes (default: the cores)")
     result.add_argument("--news-commentary", choices=["v9", "v12"], help="WMT'14 En-De: v9 is WMT'14's, v12 the authors'")
+    result.add_argument("--manifest", metavar="FILE", default=str(MANIFEST), help="other addresses: a mirror of your own")
     result.add_argument("--no-disk-check", action="store_true", help="begin even if the disk seems too small")
     return result
 
@@ -47,7 +49,7 @@ def main(words=None):
         dest.mkdir(parents=True, exist_ok=True)
         if not args.no_disk_check:
             check_disk(dest, recipe.disk_gb)
-        Preparation(recipe, Stages(dest), args.from_folder, args.jobs).run()
+        Preparation(recipe, Stages(dest), read_manifest(args.manifest), args.from_folder, args.jobs).run()
     except (CorpusError, OSError) as error:
         if isinstance(error, OSError):
             error = explain_os_error(error, dest)

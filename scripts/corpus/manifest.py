@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional, Tuple
 
+from corpus.errors import CorpusError
+
 MANIFEST = Path(__file__).with_name("manifest.ini")
 
 
@@ -23,9 +25,12 @@ class Archive:
 def read_manifest(path=MANIFEST):
     """Return name -> :class:`Archive` of a manifest file."""
     parser = configparser.ConfigParser(interpolation=None)
-    with open(path, encoding="utf-8") as file:
-        parser.read_file(file)
-    return {name: _archive(name, parser[name]) for name in parser.sections()}
+    try:
+        with open(path, encoding="utf-8") as file:
+            parser.read_file(file)
+        return {name: _archive(name, parser[name]) for name in parser.sections()}
+    except (configparser.Error, KeyError, ValueError) as error:
+        raise CorpusError(f"manifest {path}: {error}") from None
 
 
 def _archive(name, section):

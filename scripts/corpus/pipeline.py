@@ -8,7 +8,7 @@ from corpus import binarise, bpe
 from corpus.download import compare, download
 from corpus.errors import CorpusError, raise_all
 from corpus.formats import damaged, DAMAGE, read_archive, read_text
-from corpus.manifest import Archive, read_manifest
+from corpus.manifest import Archive
 from corpus.parallel import ordered_map
 from corpus.progress import read_lines, shown
 from corpus.recipe import applies
@@ -24,8 +24,9 @@ TOLERANCE = 0.005
 class Preparation:
     """Makes data-bin of a recipe in the folder of ``stages``; every stage that is done already is passed over."""
 
-    def __init__(self, recipe, stages, from_folder=None, jobs=1):
-        self.recipe, self.stages, self.from_folder, self.jobs = recipe, stages, from_folder, jobs
+    def __init__(self, recipe, stages, manifest, from_folder=None, jobs=1):
+        self.recipe, self.stages, self.manifest = recipe, stages, manifest
+        self.from_folder, self.jobs = from_folder, jobs
         self.langs = (recipe.source, recipe.target)
         self.at = {subset: "tok" for subset in recipe.final_subsets}  # subset -> folder of its newest text
         self.files = {}  # name of an archive or text -> (path, its key among the stages)
@@ -75,13 +76,13 @@ class Preparation:
         raise_all("these are not the files that the recipe means; remove or replace them:", problems)
 
     def _archives(self):
-        manifest, wanted = read_manifest(), {}
+        wanted = {}
         for source in (source for sources in self.recipe.subsets.values() for source in sources):
             names = [source.archive] if source.archive else [source.names(*side)[0] for side in self.recipe.sides]
             for name in names:
-                if name not in manifest and not self.recipe.url:
+                if name not in self.manifest and not self.recipe.url:
                     raise CorpusError(f"recipe {self.recipe.name}: {name} is neither in manifest.ini nor below a url")
-                wanted[name] = manifest.get(name) or Archive(name, (f"{self.recipe.url}/{name}",))
+                wanted[name] = self.manifest.get(name) or Archive(name, (f"{self.recipe.url}/{name}",))
         return wanted
 
     def _locate(self, archive):
