@@ -144,7 +144,7 @@ def recipe(path, name, **changes):
     parser = configparser.ConfigParser(interpolation=None)
     parser.read(RECIPES / f"{name}.ini")
     data = {key: value for key, value in parser["data"].items() if key not in ("published_lines", "checksums")}
-    parser["data"] = {**data, "disk_gb": "0.001", **changes}
+    parser["data"] = {**data, "disk_gb": "0.0001", **changes}
     for section in set(parser.sections()) - {"data"}:
         del parser[section]
     with open(path, "w") as file:

@@ -170,8 +170,8 @@ def check_disk(folder, gigabytes):
     free = shutil.disk_usage(folder).free
     if free + used < gigabytes * 1e9:
         raise CorpusError(
-            f"--dest {folder}: about {gigabytes:g} GB are needed in all, {used / 1e9:.1f} GB are there and "
-            f"{free / 1e9:.1f} GB are free. Name another --dest, or --no-disk-check if you know better"
+            f"--dest {folder}: about {gigabytes:g} GB are needed in all, {used / 1e9:.3g} GB are there and "
+            f"{free / 1e9:.3g} GB are free. Name another --dest, or --no-disk-check if you know better"
         )
 
 
