@@ -59,7 +59,7 @@ CORPORA = {
             --lr 1.5e-3 --warmup-updates 400 --max-tokens 2048 --max-update 480
             --validate-interval-updates 60 --save-interval-updates 120""",
         "generate": "--beam 5 --batch-size 128 --remove-bpe",
-        "reference": "raw/test_2016_flickr.de",
+        "reference": "raw/test.de",
         "lowercase": True,
     },
 }

@@ -4,6 +4,7 @@ import hashlib
 import http.client
 import logging
 import os
+import ssl
 import time
 import urllib.error
 import urllib.request
@@ -12,6 +13,7 @@ from corpus.errors import CorpusError
 
 log = logging.getLogger(__name__)
 BLOCK = 1 << 20
+NETWORK = (urllib.error.URLError, http.client.HTTPException, ssl.SSLError, TimeoutError, ConnectionError)
 
 
 def download(archive, path, attempts=3, pause=2.0):
@@ -29,7 +31,7 @@ def download(archive, path, attempts=3, pause=2.0):
             try:
                 _fetch(url, part)
             except (OSError, http.client.HTTPException) as error:
-                if not isinstance(error, (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError)):
+                if not isinstance(error, NETWORK):
                     raise  # the disk, not the network
                 answer = f"{url}: {error}"
                 log.info("%s; %s so far", answer, _megabytes(part))
