@@ -1,4 +1,4 @@
-"""Measure the preparation of a corpus: lines per second by stage, and peak memory, at one size or several.
+"""Measure the preparation of a corpus: lines per second and peak memory by stage, at one size or several.
 
 The text is made up: words of a Zipf distribution over a fixed vocabulary, sentences of 5 to 45 tokens with
 punctuation, or lines of two files that the user has (--text). It goes through scripts/prepare_multi30k.sh with a
@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 SCRIPTS = Path(__file__).resolve().parent
+STAGES = ("raw", "tok", "split", "vocabulary", "codes", "bpe", "clean", "data-bin")
 LANGS = ("en", "de")
 RECIPE = """[data]
 source = en
@@ -65,24 +66,35 @@ def write_text(folder, pairs, text):
         (folder / f"test.{lang}").write_text("".join(head), encoding="utf-8")
 
 
-def peak_memory(process, every=0.2):
-    """Wait for a process group; return the peak, in MB, of the sum of its processes' own memory (PSS), and of
-    fairseq-preprocess' alone, which is not ours to bound."""
-    peaks = {"ours": 0.0, "fairseq-preprocess": 0.0}
+def peak_memory(process, dest, every=0.2):
+    """Wait for a process group; return stage -> peak, in MB, of the sum of its processes' own memory (PSS). The
+    stage is told by the newest unfinished file."""
+    peaks = dict.fromkeys(STAGES, 0.0)
     while process.poll() is None:
-        sums = dict.fromkeys(peaks, 0.0)
+        stage, total = stage_now(dest), 0.0
         for found in Path("/proc").glob("[0-9]*"):
             try:
-                if os.getpgid(int(found.name)) != process.pid:
-                    continue
-                fairseq = b"fairseq-preprocess" in (found / "cmdline").read_bytes()
-                pss = next(line for line in (found / "smaps_rollup").read_text().splitlines() if line.startswith("Pss:"))
+                if os.getpgid(int(found.name)) == process.pid:
+                    lines = (found / "smaps_rollup").read_text().splitlines()
+                    total += next(int(line.split()[1]) / 1e3 for line in lines if line.startswith("Pss:"))
             except (OSError, StopIteration):
-                continue
-            sums["fairseq-preprocess" if fairseq else "ours"] += int(pss.split()[1]) / 1e3
-        peaks = {kind: max(peaks[kind], sums[kind]) for kind in peaks}
+                continue  # it has just ended
+        if stage == stage_now(dest) and stage:
+            peaks[stage] = max(peaks[stage], total)
         time.sleep(every)
     return peaks
+
+
+def stage_now(dest):
+    """Return the stage whose files are being written, or None in between."""
+    for path in [*dest.glob("*.part"), *dest.glob("*/*.part")]:
+        name = path.name if path.parent == dest else path.parent.name
+        if path.parent.name == "bpe" and path.name.startswith(("vocabulary", "codes")):
+            name = path.name
+        stage = next((stage for stage in STAGES if name.startswith(stage)), None)
+        if stage:
+            return stage
+    return None
 
 
 def measure(folder, pairs, jobs, merges, text):
@@ -95,13 +107,11 @@ def measure(folder, pairs, jobs, merges, text):
         words = [str(word) for word in command]
         started = time.monotonic()
         process = subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, env=environment)
-        peaks = peak_memory(process)
+        peaks = peak_memory(process, folder / "data")
     if process.returncode != 0:
         sys.exit(f"the preparation failed: see {folder / 'log'}")
     return stage_seconds(folder / "data"), time.monotonic() - started, peaks
 
-
-STAGES = ("raw", "tok", "split", "vocabulary", "codes", "bpe", "clean", "data-bin")
 
 
 def stage_seconds(dest):
@@ -125,12 +135,12 @@ def main():
     for pairs in args.pairs:
         folder = args.dest / str(pairs)
         seconds, wall, peaks = measure(folder, pairs, args.jobs, args.merges, args.text)
-        print(f"{pairs:,} pairs, {args.jobs} processes: {wall:,.0f} s in all, at the end {wall / pairs * 1e6:,.0f} s per million")
+        print(f"{pairs:,} pairs, {args.jobs} processes: {wall:,.0f} s in all")
         for stage in STAGES:
             rate = f"{2 * pairs / seconds[stage]:>10,.0f} lines/s" if stage != "codes" else " " * 18
-            print(f"  {stage:<12}{seconds[stage]:>8.1f} s {rate}")
-        print(f"  slowest: {max(seconds, key=seconds.get)}")
-        print(f"  peak memory: {peaks['ours']:,.0f} MB, fairseq-preprocess {peaks['fairseq-preprocess']:,.0f} MB", flush=True)
+            memory = f"{peaks[stage]:,.0f} MB" if peaks[stage] else "too short to see"
+            print(f"  {stage:<12}{seconds[stage]:>8.1f} s {rate}   peak {memory}")
+        print(f"  slowest: {max(seconds, key=seconds.get)}", flush=True)
 
 
 if __name__ == "__main__":
