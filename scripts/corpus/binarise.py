@@ -1,11 +1,14 @@
 """data-bin of the last texts, with fairseq-preprocess."""
 
+import functools
 import logging
+import os
 import shutil
 import struct
 import subprocess
 
 from corpus.errors import CorpusError
+from corpus.parallel import end_with
 
 log = logging.getLogger(__name__)
 INDEX = struct.Struct("<9sQBQ")  # fairseq's MMapIndexedDataset: magic, version, dtype, number of sentences
@@ -26,7 +29,13 @@ def run(stages, recipe, at, jobs):
         log.info("fairseq-preprocess: dictionary and binary data")
         log_path = stages.folder / "preprocess.log"
         with open(log_path, "wb") as file:
-            code = subprocess.run([*command, "--destdir", str(folder)], stdout=file, stderr=subprocess.STDOUT).returncode
+            code = subprocess.run(
+                [*command, "--destdir", str(folder)],
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                # left behind by a killed run, it would write into the folder of the next one
+                preexec_fn=functools.partial(end_with, os.getpid()),
+            ).returncode
         if code != 0:
             free = shutil.disk_usage(stages.folder).free / 1e6
             raise CorpusError(f"fairseq-preprocess failed ({free:,.0f} MB are free on the disk): see {log_path}")

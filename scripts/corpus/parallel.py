@@ -44,8 +44,13 @@ def ordered_map(convert, lines, jobs):
 
 
 def _start(parent):
-    """A worker ends with its parent, also when that is killed; Ctrl-C is the parent's business."""
+    """A worker ends with its parent; Ctrl-C is the parent's business."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with(parent)
+
+
+def end_with(parent):
+    """Let this process be killed when its parent, the process ``parent``, ends in whatever way."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
