@@ -69,7 +69,7 @@ def test_killed_before_every_renaming_it_ends_with_the_same_files(tmp_path, name
 
 
 def test_killed_amid_a_stage_its_workers_end_and_no_part_is_taken_for_whole(tmp_path):
-    iwslt14(tmp_path / "in", pairs=15_000)
+    iwslt14(tmp_path / "in", pairs=8000)
     script = ["bash", str(SCRIPTS / "prepare_iwslt14_de-en.sh"), *words(tmp_path, "iwslt14_de-en", jobs=2)]
     process = subprocess.Popen(script, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     part = tmp_path / "out" / "tok" / "train.en.part"
