@@ -76,6 +76,13 @@ def build_parser():
     add_checkpoint(command, "OUT", "the checkpoint to write")
     command.set_defaults(run=lambda args: authors.import_checkpoint(args.checkpoint, args.out, args.force))
 
+    command = commands.add_parser("report", help="tables, significance and learning curves of a results.tsv")
+    command.add_argument("results", help="the results.tsv that scripts/evaluate.sh wrote")
+    command.add_argument("--out", metavar="DIR", help="where the report goes (default: report, beside results.tsv)")
+    command.add_argument("--recipes", metavar="DIR", default=os.path.join("nmt-experiments", "recipes"),
+                         help="recipe files, for the published numbers (default: %(default)s)")
+    command.set_defaults(run=run_report)
+
     commands.add_parser("analyze", help="look at a model: dependency, output-change, gradients, stability")
     return parser
 
@@ -136,6 +143,13 @@ def run_export(args):
     export_ctranslate2(
         args.checkpoint, args.out, args.quantization, args.data, (args.source_lang, args.target_lang), args.force
     )
+
+
+def run_report(args):
+    from . import report_page
+
+    out = args.out or os.path.join(os.path.dirname(os.path.abspath(args.results)), "report")
+    report_page.write(args.results, out, args.recipes)
 
 
 def main(argv=None):
