@@ -134,6 +134,7 @@ def build(path, recipes):
         diverged = [f"{row['init_type']} {row['depth']} seed {row['seed']} {row['diverged']}" for row in mine if row["diverged"]]
         facts["diverged"] = "; ".join(diverged)
         sections.append({
+            "key": (data, variant, subset, averaged, decoding),
             "heading": f"{data}, {subset}" + (f" ({variant})" if variant else ""),
             "facts": {name: value for name, value in facts.items() if value},
             "table": table(mine, papers), "comparisons": comparisons(mine, folder), "curves": curves(mine, folder),

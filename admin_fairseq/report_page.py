@@ -1,6 +1,7 @@
 """The report as files: Markdown, PNG curves, and one HTML page that needs no network and no script."""
 
 import base64
+import hashlib
 import html
 import logging
 import os
@@ -45,7 +46,8 @@ def draw(section, out):
     """Draw a section's learning curves; return the picture's name, or None if there are none."""
     if not section["curves"]:
         return None
-    name = re.sub(r"[^\w.-]+", "-", section["heading"])[:80].strip("-") + ".png"
+    digest = hashlib.sha256(repr(section["key"]).encode()).hexdigest()[:8]  # variants are too long for a name
+    name = re.sub(r"[^\w.-]+", "-", "-".join(section["key"][::2][:2])) + f"-{digest}.png"
     part = out / f"{name}.part.png"
     try:
         plots.save_figure(part, lambda axis: plots.draw_curves(axis, section["curves"], "validation nll per token (bits)"))

@@ -1,9 +1,12 @@
 """Paired significance between two translations of one test set: sacreBLEU's paired bootstrap (Koehn, 2004)."""
 
+import logging
+
 from sacrebleu.metrics import BLEU
 from sacrebleu.significance import PairedTest
 
 SAMPLES = 1000
+logging.getLogger("sacrebleu").setLevel(logging.ERROR)  # it tells of every resampling
 
 
 def paired_bootstrap(baseline, system, references, samples=SAMPLES):
@@ -19,4 +22,6 @@ def paired_bootstrap(baseline, system, references, samples=SAMPLES):
     )
     signatures, scores = test()
     first, second = scores["BLEU"]
-    return first.score, second.score, second.p_value, str(signatures["BLEU"])
+    # without a difference sacreBLEU counts no sample as larger, and returns the smallest p instead of 1
+    p = 1.0 if first.score == second.score else second.p_value
+    return first.score, second.score, p, str(signatures["BLEU"])

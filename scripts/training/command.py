@@ -69,7 +69,8 @@ def batch_of(recipe, settings):
         wanted *= factor
     default = factors[1] if len(factors) > 1 else factors[0]
     wanted = settings.tokens_per_update or wanted
-    return batch.plan(wanted, settings.processes, settings.max_tokens or min(default, wanted))
+    share = max(1, wanted // settings.processes)  # more devices than the paper had see smaller batches
+    return batch.plan(wanted, settings.processes, settings.max_tokens or min(default, share))
 
 
 def check(recipe, settings):
