@@ -1,6 +1,7 @@
 """evaluate.sh: the numbers against sacrebleu itself, and results.tsv when several write it."""
 
 import re
+import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
 
@@ -77,6 +78,30 @@ def test_two_evaluations_at_once_lose_nothing(tmp_path):
     }
 
 
+@pytest.mark.parametrize("size", ["16k"])
+def test_on_a_full_disk_results_stay_as_they_were(tmp_path, size):
+    """A small file system in memory; mounting one wants root."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]).returncode:
+        pytest.skip("no tmpfs can be mounted")
+    try:
+        results.append(folder / "results.tsv", [ROW])
+        before = (folder / "results.tsv").read_bytes()
+        with pytest.raises(OSError):
+            results.append(folder / "results.tsv", [{**ROW, "run": f"r{number}", "variant": "v" * 100} for number in range(200)])
+        assert (folder / "results.tsv").read_bytes() == before
+        assert sorted(path.name for path in folder.iterdir()) == ["results.tsv", "results.tsv.lock"]
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("name", ["train.sh", "evaluate.sh", "sweep.sh"])
+def test_help_and_unknown_flags(name, tmp_path):
+    assert script(name, tmp_path, "--help").returncode == 0
+    assert script(name, tmp_path, "--nonsense").returncode == 2
+
+
 def test_damage_is_named_by_line_and_column_all_at_once(tmp_path):
     path = tmp_path / "results.tsv"
     results.append(path, [{**ROW, "run": name} for name in "abcd"])
@@ -117,6 +142,13 @@ def test_every_init_type_from_training_to_report(tiny):  # noqa: F811
         assert row["wall_clock"] > 0 and row["updates"] > 0 and row["averaged"] == "last 2 epochs"
         text = (tiny / "runs" / "tiny" / row["run"] / "test.out").read_text()
         assert re.search(r"^H-26\t", text, re.M), "all 27 sentences"
+    first = min(folders)
+    stamp = (first / "test.out").stat().st_mtime_ns
+    assert script("evaluate.sh", tiny, first).returncode == 0
+    assert (first / "test.out").stat().st_mtime_ns == stamp, "what is translated stays"
+    assert script("evaluate.sh", tiny, first, "--average", "1").returncode == 0
+    assert (first / "test.out").stat().st_mtime_ns != stamp, "another mean is translated anew"
+    assert len(results.read(tiny / "runs" / "tiny" / "results.tsv")) == len(types)
     run("admin-fairseq", "report", "runs/tiny/results.tsv", "--out", "out", cwd=tiny)
     page = (tiny / "out" / "report.html").read_text()
     assert all(f"<td>{name}</td>" in page for name in types) and page.count("data:image/png;base64,") == 1

@@ -4,6 +4,7 @@ import argparse
 import logging
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ from train import run_main
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from scores import scores  # noqa: E402
 
-from admin_fairseq import average, results  # noqa: E402
+from admin_fairseq import average, files, results  # noqa: E402
 from admin_fairseq.errors import AdminError, raise_all  # noqa: E402
 from admin_fairseq.logs import read_generation  # noqa: E402
 
@@ -72,14 +73,18 @@ def translate(run, folder, mean, subset, recipe):
     """Translate a test subset with the recipe's beam and length penalty, unless it is done; return the output."""
     settings = run["settings"]
     get = lambda key: recipe.get("evaluation", key, settings["layers"])  # noqa: E731
-    output = folder / f"{subset}.out"
-    if output.exists() and output.stat().st_mtime >= mean.stat().st_mtime:
-        return output
+    output, made_by = folder / f"{subset}.out", folder / f"{subset}.command"
     words = ["fairseq-generate", Path(settings["data"]) / "data-bin", "-s", recipe.source, "-t", recipe.target]
     words += ["--user-dir", USER_DIR, "--path", mean, "--gen-subset", subset, "--beam", get("beam")]
     words += ["--lenpen", get("lenpen"), "--batch-size", 128, "--remove-bpe", "--no-progress-bar"]
     words += ["--cpu", "--num-workers", 0] if settings["cpu"] else ["--fp16"]
-    run_logged(words, output, folder / f"{subset}.part")
+    line = shlex.join(str(word) for word in words) + "\n"
+    fresh = output.exists() and output.stat().st_mtime >= mean.stat().st_mtime
+    if not (fresh and made_by.exists() and made_by.read_text() == line):
+        made_by.unlink(missing_ok=True)
+        run_logged(words, output, folder / f"{subset}.part")
+        with files.replacing(made_by) as file:
+            file.write(line.encode())
     return output
 
 

@@ -18,6 +18,7 @@ import math
 from collections import Counter
 from pathlib import Path
 
+from admin_fairseq.errors import AdminError
 from admin_fairseq.files import replacing
 from admin_fairseq.logs import read_log
 
@@ -34,10 +35,14 @@ def save(folder, state, **facts):
 
 def load(folder):
     """Return a run's outcome; an empty dict as long as it has none."""
+    path = Path(folder) / "outcome.json"
     try:
-        return json.loads((Path(folder) / "outcome.json").read_text())
+        found = json.loads(path.read_text())
+        return {**found, "state": found["state"], "update": found["update"]}
     except FileNotFoundError:
         return {}
+    except (ValueError, KeyError, TypeError):
+        raise AdminError(f"{path} is damaged; remove it, and train.sh judges the run anew") from None
 
 
 def last_update(folder):

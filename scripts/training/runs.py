@@ -97,7 +97,9 @@ def remember(folder, recipe, settings, words):
     facts.update(variant=settings.variant(), command=words, commit=machine.commit(), versions=machine.versions(),
                  hardware=machine.hardware(settings), tokens_per_update=command.batch_of(recipe, settings).tokens)
     if path.exists():
-        before = json.loads(path.read_text())["command"]
+        before = outcome.load_run(folder).get("command")
+        if before is None:
+            raise AdminError(f"{path} is damaged: name another --dest")
         if before != words:
             gone, new = ([w for w in a if w not in b] for a, b in ((before, words), (words, before)))
             raise AdminError(
