@@ -24,7 +24,7 @@ from fairseq.models import ARCH_CONFIG_REGISTRY
 from fairseq.models.transformer.transformer_config import DecoderConfig, TransformerConfig
 
 from . import options
-from .checkpoints import cfg_of, current_names, load_checkpoint, rebuild, save_checkpoint
+from .checkpoints import assemble, cfg_of, current_names, load_checkpoint, rebuild, save_checkpoint
 from .errors import AdminError, raise_all
 from .export import check_output, made_up_dictionary
 from .fold import stack_sites
@@ -76,20 +76,11 @@ def import_checkpoint(path, output, force=False):
         target_dictionary=made_up_dictionary(weights, "decoder", path),
     )
     model = rebuild(args, weights, task, path)
-    history = state.get("optimizer_history") or [{}]
-    ours = {
-        "args": None,
-        "cfg": cfg_of(args),
-        "model": current_names(model, weights),
-        "criterion": None,
-        "optimizer_history": [{"num_updates": history[-1].get("num_updates", 0), "criterion_name": None, "optimizer_name": None}],
-        "task_state": {},
-        "extra_state": {"train_iterator": {"epoch": 1}},
-    }
-    save_checkpoint(ours, output)
+    updates = (state.get("optimizer_history") or [{}])[-1].get("num_updates", 0)
+    save_checkpoint(assemble(cfg_of(args), current_names(model, weights), [{"num_updates": updates}]), output)
     logger.info(
         "%d-%d, --init-type %s, %d updates: written to %s (without the optimizer's state)",
-        args.encoder_layers, args.decoder_layers, args.init_type, ours["optimizer_history"][0]["num_updates"], output,
+        args.encoder_layers, args.decoder_layers, args.init_type, updates, output,
     )  # fmt: skip
 
 

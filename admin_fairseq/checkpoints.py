@@ -39,7 +39,7 @@ def load_checkpoint(path):
 
 
 def _why(path, error):
-    foreign = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
+    foreign = re.search(r"(?:Unsupported global:|unsupported) GLOBAL (\S+)", str(error))
     if foreign:
         return f"it holds a {foreign[1]}, which is not loaded"
     if os.path.isdir(path):
@@ -156,3 +156,17 @@ def cfg_of(args):
     except Exception as error:  # hydra raises its own for flags that are unknown or of another type
         raise AdminError(f"fairseq cannot read these flags: {error}") from None
     return OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+
+
+def assemble(cfg, weights, history=None, task_state=None, extra_state=None):
+    """Return a checkpoint that fairseq loads, without an optimizer's state: ``history`` and the rest may be another's."""
+    nothing = {"criterion_name": None, "optimizer_name": None, "lr_scheduler_state": {"best": None}, "num_updates": 0}
+    return {
+        "args": None,
+        "cfg": cfg,
+        "model": weights,
+        "criterion": None,
+        "optimizer_history": [{**nothing, **item} for item in history or [{}]],
+        "task_state": task_state or {},
+        "extra_state": {"train_iterator": {"epoch": 1}, **(extra_state or {})},
+    }

@@ -11,7 +11,7 @@ import os
 import torch
 from fairseq.data import Dictionary
 
-from .checkpoints import cfg_of, current_names, load_checkpoint, rebuild, save_checkpoint, stored_args
+from .checkpoints import assemble, cfg_of, current_names, load_checkpoint, rebuild, save_checkpoint, stored_args
 from .errors import AdminError, raise_all
 from .fold import Folded, build_stock, fold_state
 
@@ -184,15 +184,7 @@ def stock_state(state, folded, safe=False):
         if isinstance(section, dict) and "user_dir" in section:
             section["user_dir"] = None
     extra = {key: value for key, value in (state.get("extra_state") or {}).items() if not key.startswith("ema")}
-    kept = {
-        "args": None,
-        "cfg": cfg,
-        "model": folded.weights,
-        "criterion": None,
-        "optimizer_history": state.get("optimizer_history") or [{"num_updates": 0, "criterion_name": None, "optimizer_name": None}],
-        "task_state": state.get("task_state") or {},
-        "extra_state": {"train_iterator": {"epoch": 1}, **extra},
-    }
+    kept = assemble(cfg, folded.weights, state.get("optimizer_history"), state.get("task_state"), extra)
     return plain(kept) if safe else kept
 
 

@@ -27,8 +27,9 @@ from fairseq.models.transformer import TransformerModel
 from fairseq.modules import SinusoidalPositionalEmbedding
 
 from .errors import AdminError, raise_all
-from .init_types import SCALES, init_type_of
+from .init_types import SCALES, closed_form, init_type_of
 from .options import ADMIN_FLAGS
+from .residual import stack_of
 
 PADDING = 1  # index of <pad> in every fairseq dictionary
 SMALLEST = 1e-8  # what an omega of exactly 0 becomes: columns are divided by it
@@ -104,7 +105,7 @@ def fold_state(state, args):
     unchanged = dict(wide)
     folded = Folded(OrderedDict(), copy.deepcopy(args))
     for stack, names in sites.items():
-        scales = read_scales(wide, names, folded.zeros)
+        scales = read_scales(wide, args, names, folded.zeros)
         folded.scales[stack] = scales
         for site, before, after in zip(names, scales, scales[1:]):
             fold_site(wide, site, before, after)
@@ -160,17 +161,21 @@ def part(site, which):
     return [f"{layer}.{name}" for name in found] if isinstance(found, list) else f"{layer}.{found}"
 
 
-def read_scales(wide, names, zeros):
+def read_scales(wide, args, names, zeros):
     """Return [s_0, ..., s_n] of a stack, each (C,): the omegas of its sites, then ones."""
+    if not names:
+        return [torch.ones(1, dtype=torch.float64)]
+    ones = torch.ones_like(wide[part(names[0], 0) + ".weight"])
     scales = []
     for name in names:
-        ones = torch.ones_like(wide[part(name, 0) + ".weight"])
-        scale = wide.get(f"{name}.omega", wide.get(f"{name}.alpha", ones)) * ones
+        scale = wide.get(f"{name}.omega", ones)
+        if f"{name}.alpha" in wide:  # what is computed is the formula's number, not the one that a checkpoint rounds
+            scale = ones * closed_form(args, stack_of(name))
         if scale.eq(0).any():
             zeros[name] = int(scale.eq(0).sum())
             scale = torch.where(scale.eq(0), SMALLEST, scale)
         scales.append(scale)
-    return scales + [torch.ones_like(scales[0])] if scales else [torch.ones_like(wide["decoder.embed_tokens.weight"][0])]
+    return scales + [ones]
 
 
 def fold_site(wide, site, before, after):

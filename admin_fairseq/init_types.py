@@ -59,14 +59,12 @@ def add_sites(layer, cfg, stack, names):
     dim = layer.embed_dim
     if getattr(cfg, "xavier_ffn", False):
         start_ffn(layer)
-    if init_type == "analytic":
-        omega = analytic_omega(count_sites(cfg, stack), getattr(cfg, "analytic_output_change", "O(logn)"))
-        constant = getattr(cfg, "analytic_constant", False)
+    if init_type in ("analytic", "deepnet"):
+        omega = closed_form(cfg, stack)
+        constant = init_type == "deepnet" or getattr(cfg, "analytic_constant", False)
         sites = [ConstantResidual(omega) if constant else OmegaResidual(dim, omega) for _ in names]
-    elif init_type == "deepnet":
-        alpha, beta = deepnorm_scales(cfg.encoder.layers, cfg.decoder.layers)[stack]
-        sites = [ConstantResidual(alpha) for _ in names]
-        start_deepnet(layer, beta)
+        if init_type == "deepnet":
+            start_deepnet(layer, deepnorm_scales(cfg.encoder_layers, cfg.decoder_layers)[stack][1])
     elif init_type in ("rezero", "rezero_postln"):
         layer.resweight = nn.Parameter(torch.zeros(1))
         sites = [ReZeroResidual(layer.resweight) for _ in names]
@@ -113,11 +111,18 @@ def check_scales(model, state):
             )
 
 
+def closed_form(cfg, stack):
+    """Return the scale that all sites of a stack start with by formula: DeepNorm's alpha, or the analytic omega."""
+    if init_type_of(cfg) == "deepnet":
+        return deepnorm_scales(cfg.encoder_layers, cfg.decoder_layers)[stack][0]
+    return analytic_omega(count_sites(cfg, stack), getattr(cfg, "analytic_output_change", "O(logn)"))
+
+
 def count_sites(cfg, stack):
     """Return n, the number of residual sites in a stack."""
     if stack == "encoder":
-        return 2 * cfg.encoder.layers
-    return (2 if cfg.no_cross_attention else 3) * cfg.decoder.layers
+        return 2 * cfg.encoder_layers
+    return (2 if cfg.no_cross_attention else 3) * cfg.decoder_layers
 
 
 def analytic_omega(n, output_change="O(logn)"):

@@ -27,7 +27,7 @@ def translate_fairseq(args, path, threads, user_dir):
     """Return (seconds, {number: (source, reference, hypothesis)}) of fairseq-generate; texts are BPE."""
     tool = Path(sys.executable).parent / "fairseq-generate"
     command = [tool, args.data, "--path", path, "--gen-subset", args.subset, "--beam", args.beam, "--batch-size", args.batch_size]
-    command += ["--num-shards", args.shards, "--shard-id", 0, "--cpu", "--required-batch-size-multiple", 1]
+    command += ["--cpu", "--required-batch-size-multiple", 1]
     command += ["--lenpen", args.lenpen, "--max-len-b", args.max_len]
     if user_dir:
         command += ["--user-dir", user_dir]
@@ -85,7 +85,6 @@ def main():
     parser.add_argument("--dest", type=Path, required=True, metavar="DIR", help="where models and outputs go")
     parser.add_argument("--user-dir", default="admin_fairseq", help="of the checkpoint (default: %(default)s)")
     parser.add_argument("--subset", default="test")
-    parser.add_argument("--shards", type=int, default=1, help="translate one of this many parts of the subset")
     parser.add_argument("--beam", type=int, default=5)
     parser.add_argument("--lenpen", type=float, default=1.0)
     parser.add_argument("--max-len", type=int, default=200, help="fairseq's --max-len-b, CTranslate2's max_decoding_length")
