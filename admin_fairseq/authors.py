@@ -20,7 +20,7 @@ from argparse import Namespace
 from dataclasses import fields
 
 import torch
-from fairseq.models import ARCH_CONFIG_REGISTRY
+from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_NAME_REGISTRY
 from fairseq.models.transformer.transformer_config import DecoderConfig, TransformerConfig
 
 from . import options
@@ -76,7 +76,8 @@ def import_checkpoint(path, output, force=False):
         target_dictionary=made_up_dictionary(weights, "decoder", path),
     )
     model = rebuild(args, weights, task, path)
-    updates = (state.get("optimizer_history") or [{}])[-1].get("num_updates", 0)
+    history = state.get("optimizer_history") or [{}]
+    updates = history[-1].get("num_updates", 0) if isinstance(history[-1], dict) else 0
     save_checkpoint(assemble(cfg_of(args), current_names(model, weights), [{"num_updates": updates}]), output)
     logger.info(
         "%d-%d, --init-type %s, %d updates: written to %s (without the optimizer's state)",
@@ -110,13 +111,20 @@ def our_args(theirs, path):
         raise AdminError(f"{path}: it has no 'args'; the authors' checkpoints have")
     given = vars(theirs)
     problems = [f"its args have no {name}" for name in NEEDED if name not in given]
-    init_type = given.get("init_type")
+    problems += [f"its {name} is {given[name]!r}, which is no number" for name in NEEDED[:8] if not isinstance(given.get(name, 0), int)]
+    init_type = None if given.get("init_type") is None else str(given["init_type"])
     if init_type is None:
         problems.append("its args have no init_type: it is no checkpoint of the authors' code")
-    elif str(init_type).startswith("rezero"):
+    elif init_type.startswith("rezero"):
         problems.append(f"init_type {init_type}: the layers of their ReZero have no counterpart here")
     elif init_type not in INIT_TYPES:
         problems.append(f"init_type {init_type}: unknown; known are {', '.join(INIT_TYPES)}")
+    if "admin_profile" in given:
+        problems.append("it is of this plugin already; nothing to import")
+    elif ARCH_MODEL_NAME_REGISTRY.get(given.get("arch", "transformer"), "transformer") != "transformer":
+        problems.append(f"arch {given['arch']}: only Transformers for translation are imported")
+    if given.get("task", "translation") != "translation":
+        problems.append(f"task {given['task']}: only translation is imported")
     if given.get("layer_wise_attention"):
         problems.append("layer_wise_attention: today's fairseq has no such thing")
     raise_all(f"{path} cannot be imported:", problems)

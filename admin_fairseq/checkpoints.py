@@ -31,22 +31,31 @@ def load_checkpoint(path):
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise AdminError(f"{path}: no such checkpoint") from None
+    except IsADirectoryError:
+        raise AdminError(f"{path}: cannot be read as a checkpoint: it is a folder; name a checkpoint in it") from None
+    except OSError as error:
+        raise AdminError(f"{path}: cannot be read: {error.strerror or error}") from None
     except Exception as error:  # torch raises half a dozen kinds for files that it cannot read
         raise AdminError(f"{path}: cannot be read as a checkpoint: {_why(path, error)}") from None
     if not isinstance(state, dict) or not isinstance(state.get("model"), dict):
         raise AdminError(f"{path}: not a fairseq checkpoint: it has no 'model'")
+    odd = [name for name, value in state["model"].items() if not isinstance(name, str) or not torch.is_tensor(value)]
+    if odd:
+        raise AdminError(f"{path}: not a fairseq checkpoint: its weight {odd[0]} is no tensor with a name")
     return state
 
 
 def _why(path, error):
     foreign = re.search(r"(?:Unsupported global:|unsupported) GLOBAL (\S+)", str(error))
     if foreign:
-        return f"it holds a {foreign[1]}, which is not loaded"
-    if os.path.isdir(path):
-        return "it is a folder; name a checkpoint in it"
-    if os.path.getsize(path) == 0:
+        theirs = foreign[1].startswith("fairseq.meters.")
+        hint = "; is it of the authors' code? Then: admin-fairseq import CHECKPOINT OUT" if theirs else ""
+        return f"it holds a {foreign[1]}, which is not loaded{hint}"
+    with open(path, "rb") as file:
+        start = file.read(2)
+    if not start:
         return "it is empty"
-    if "PytorchStreamReader" in str(error):
+    if start in (b"PK", b"\x80\x02"):  # how torch's files begin, of today and before 1.6
         return "it is truncated or damaged"
     return "it is something else"
 
@@ -60,8 +69,10 @@ def save_checkpoint(state, path):
     try:
         with files.replacing(path) as file:
             torch.save(state, file)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-        raise AdminError(f"{path}: cannot be written: {error}") from None
+    except OSError as error:
+        raise AdminError(f"{path}: cannot be written: {error.strerror or error}") from None
+    except RuntimeError:  # torch's own, about its writer's insides
+        raise AdminError(f"{path}: cannot be written: is the disk full?") from None
 
 
 def check_architecture(arch, what):
@@ -101,7 +112,11 @@ def rebuild(args, weights, task, path):
     """
     if is_adaptive(args):
         args.init_type, args.admin_omega = "adaptive", {}
-    model = construct(args, task)
+    args.encoder_embed_path = args.decoder_embed_path = None  # the embeddings are in the checkpoint, and the files may be gone
+    try:
+        model = construct(args, task)
+    except (TypeError, AttributeError, RuntimeError) as error:  # RuntimeError: ours too; others are fairseq's for odd flags
+        raise AdminError(f"{path}: no model can be built from its flags: {error}") from None
     weights = current_names(model, weights)
     raise_all(f"{path} does not fit the data or its own flags:", differences(model.state_dict(), weights))
     model.load_state_dict(weights)
@@ -111,7 +126,10 @@ def rebuild(args, weights, task, path):
 def current_names(model, weights):
     """Return weights under the names of today's fairseq, without what 0.12.2 stored twice."""
     weights = dict(weights)
-    model.upgrade_state_dict(weights)
+    try:
+        model.upgrade_state_dict(weights)
+    except AssertionError:  # fairseq's, about an adaptive softmax without its weights
+        raise AdminError("the checkpoint lacks weights of the output layer that its flags name") from None
     return {name: value for name, value in weights.items() if name.rpartition(".")[2] not in FASTPATH_COPIES}
 
 

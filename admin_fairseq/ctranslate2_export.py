@@ -6,7 +6,7 @@ converter does that; what it puts out is compared with the folded model before a
 
 import logging
 import os
-import shutil
+import re
 import tempfile
 
 import torch
@@ -19,6 +19,7 @@ from .fold import part, stack_sites
 
 logger = logging.getLogger(__name__)
 QUANTIZATIONS = ("int8", "int8_float32", "int8_float16", "int8_bfloat16", "int16", "float16", "bfloat16", "float32")
+MODEL_FILES = re.compile(r"model\.bin|config\.json|\w*vocabulary\.(json|txt)")  # what CTranslate2 writes
 NOISY = 4.0  # growth of int8's rounding noise from which on there is a warning: two of its bits
 CLOSE = 1e-3  # nats per token that float32 may be off: another order of additions
 
@@ -40,17 +41,16 @@ def export_ctranslate2(path, folder, quantization=None, data=None, languages=(No
     except ImportError as error:
         raise AdminError(f"--format ctranslate2: {error}; install it with: pip install ctranslate2") from None
     check_output(folder, [path], force, kind="folder")
+    check_replaceable(folder)
     state, folded = fold_and_compare(path)
     check_convertible(folded.args, path)
     folded.weights = {name: value.float() for name, value in folded.weights.items()}  # numpy has no bfloat16
     data, languages, words = dictionaries(folded, data, languages, path)
     if quantization and quantization.startswith("int8"):
         warn_of_noise(folded)
-    parent = os.path.dirname(os.path.abspath(folder))
-    with tempfile.TemporaryDirectory(dir=parent, prefix=os.path.basename(os.path.normpath(folder)) + ".") as work:
-        stock = os.path.join(work, "stock.pt")
-        converted = os.path.join(work, "float32")
-        try:
+    try:
+        with tempfile.TemporaryDirectory(dir=os.path.dirname(os.path.abspath(folder)), prefix=".ctranslate2.") as work:
+            stock, converted = os.path.join(work, "stock.pt"), os.path.join(work, "float32")
             save_checkpoint(stock_state(state, folded), stock)
             convert(stock, data, languages, converted, None)
             compare(converted, folded, words, CLOSE)
@@ -58,14 +58,35 @@ def export_ctranslate2(path, folder, quantization=None, data=None, languages=(No
                 converted = os.path.join(work, "quantized")
                 convert(stock, data, languages, converted, quantization)
                 compare(converted, folded, words)
-            if os.path.isdir(folder):
-                os.rename(folder, os.path.join(work, "replaced"))
-            os.rename(converted, folder)
-        except (OSError, RuntimeError, ValueError) as error:
-            if isinstance(error, AdminError):
-                raise
-            raise AdminError(f"{folder}: cannot be written: {error}") from None
+            put_in_place(converted, folder, os.path.join(work, "replaced"))
+    except AdminError:
+        raise
+    except (OSError, RuntimeError, ValueError) as error:
+        raise AdminError(f"{folder}: cannot be written: {error}") from None
     logger.info("CTranslate2 model (%s) written to %s", quantization or "float32", folder)
+
+
+def check_replaceable(folder):
+    """Refuse to replace a folder that holds more than a CTranslate2 model.
+
+    Raises:
+        AdminError: naming a file that would be lost.
+    """
+    others = [name for name in os.listdir(folder) if not MODEL_FILES.fullmatch(name)] if os.path.isdir(folder) else []
+    if others:
+        raise AdminError(f"{folder}: holds {min(others)}; --force replaces nothing but a CTranslate2 model")
+
+
+def put_in_place(converted, folder, aside):
+    """Rename a new folder to where it belongs; the one that is there comes back if that fails."""
+    if os.path.isdir(folder):
+        os.rename(folder, aside)
+    try:
+        os.rename(converted, folder)
+    except BaseException:
+        if os.path.isdir(aside):
+            os.rename(aside, folder)
+        raise
 
 
 def check_convertible(args, path):
@@ -77,6 +98,7 @@ def check_convertible(args, path):
     from ctranslate2.converters import fairseq as converter
 
     rules = [
+        (args.encoder_layers < 1 or args.decoder_layers < 1, "--encoder-layers or --decoder-layers is 0"),
         (args.encoder_attention_heads != args.decoder_attention_heads, "--encoder-attention-heads and --decoder-attention-heads differ"),
         (args.encoder_normalize_before != args.decoder_normalize_before, "only one stack has --*-normalize-before"),
         (args.adaptive_softmax_cutoff, "--adaptive-softmax-cutoff: it has no such output layer"),
@@ -110,7 +132,11 @@ def dictionaries(folded, data, languages, path):
         if not os.path.isfile(file):
             problems.append(f"{file}: not there")
             continue
-        words.append(Dictionary.load(file))
+        try:
+            words.append(Dictionary.load(file))
+        except Exception as error:  # fairseq's ValueError for a line, and plain ones for an encoding
+            problems.append(f"{file}: {error}")
+            continue
         size = len(folded.weights[f"{stack}.embed_tokens.weight"])
         if len(words[-1]) != size:
             problems.append(f"{file}: has {len(words[-1])} types (fairseq's own included), and the {stack}'s embedding has {size}")

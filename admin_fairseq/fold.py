@@ -72,6 +72,8 @@ def fold(model):
     Raises:
         AdminError: if the model cannot be folded; it lists every reason.
     """
+    if not hasattr(model, "flags"):
+        raise AdminError(f"fold() takes an admin_transformer, not a {type(model).__name__} (unwrap it first)")
     folded = fold_state(model.state_dict(), model.flags)
     stock = build_stock(folded.args, model.encoder.dictionary, model.decoder.dictionary)
     stock.to(next(model.parameters())).load_state_dict(folded.weights)  # first its dtype: loading would round
@@ -150,6 +152,8 @@ def check(state, args, sites):
             (given("adaptive_input"), "--adaptive-input without --layernorm-embedding: its embeddings cannot be scaled"),
             (given("merge_src_tgt_embed"), "--merge-src-tgt-embed without --layernorm-embedding: its embedding cannot be untied"),
         ]
+    if any(".attn_ln." in name or "ffn_layernorm" in name or name.endswith("w_resid") for name in state):
+        rules.append((True, "extra LayerNorms or scales in its layers (--scale-attn and the like): their place is not known here"))
     scaled = any(name.rpartition(".")[2] in SCALES for name in state)
     raise_all("this model cannot be folded:", [reason for broken, reason in rules if broken and scaled])
 
@@ -250,12 +254,14 @@ def check_finite(before, after):
     Raises:
         AdminError: if there are some; it tells whether they were so before.
     """
+    unsound = [name for name, value in before.items() if not torch.isfinite(value).all()]
+    if unsound:
+        raise AdminError(f"{unsound[0]} holds NaN or infinity before folding: the training diverged")
     broken = [name for name, value in after.items() if not torch.isfinite(value).all()]
     if not broken:
         return
-    if not all(torch.isfinite(before[name]).all() for name in broken if name in before):
-        raise AdminError(f"{broken[0]} holds NaN or infinity before folding: the training diverged")
-    raise AdminError(
-        f"{broken[0]} overflows {str(after[broken[0]].dtype).replace('torch.', '')}: an omega is too close to 0 for it. "
-        "Make a float32 checkpoint first: admin-fairseq average --inputs CHECKPOINT --output FLOAT32"
-    )
+    dtype = after[broken[0]].dtype
+    advice = ""
+    if dtype in (torch.float16, torch.bfloat16):
+        advice = ". Make a float32 checkpoint first: admin-fairseq average --inputs CHECKPOINT --output FLOAT32"
+    raise AdminError(f"{broken[0]} overflows {str(dtype).replace('torch.', '')}: an omega of its site is too close to 0{advice}")

@@ -103,7 +103,7 @@ class Meter:
         self.val, self.sum = 1.0, 2.0
 
 
-def test_meters_are_read_without_their_code(tmp_path, monkeypatch):
+def test_meters_are_read_without_their_code(tmp_path, monkeypatch, capsys):
     meters = types.ModuleType("fairseq.meters")
     meters.AverageMeter = type("AverageMeter", (Meter,), {"__module__": "fairseq.meters"})
     monkeypatch.setitem(sys.modules, "fairseq.meters", meters)
@@ -113,7 +113,8 @@ def test_meters_are_read_without_their_code(tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, "fairseq.meters")
     assert cli.main(["import", str(tmp_path / "theirs.pt"), str(tmp_path / "ours.pt")]) == 0
     assert type(authors.read(tmp_path / "theirs.pt")["extra_state"]["train_meters"]["train_loss"]) is authors.Meter
-    assert cli.main(["fold", str(tmp_path / "theirs.pt"), str(tmp_path / "x.pt")]) == 1, "elsewhere they stay refused"
+    assert cli.main(["fold", str(tmp_path / "theirs.pt"), str(tmp_path / "x.pt")]) == 1
+    assert "admin-fairseq import" in capsys.readouterr().err, "elsewhere they stay refused"
 
 
 class Bomb:
@@ -166,6 +167,16 @@ def test_other_files_are_no_authors_checkpoints(tmp_path, capsys):
     assert "no 'args'" in refused(capsys, tmp_path, {"model": state["model"]})
     del state["args"].init_type
     assert "no init_type" in refused(capsys, tmp_path, state)
+    for flags, reason in (
+        ({"arch": "transformer_lm"}, "arch transformer_lm"),
+        ({"task": "multilingual_translation"}, "task multilingual_translation"),
+        ({"admin_profile": None}, "of this plugin already"),
+        ({"encoder_layers": "two"}, "encoder_layers is 'two'"),
+        ({"init_type": ["a"]}, "unknown"),
+    ):
+        other = authors_state("mini_admin_2-3")
+        vars(other["args"]).update(flags)
+        assert reason in refused(capsys, tmp_path, other)
     assert "fairseq 0.10 or later" in refused(capsys, tmp_path, {**state, "cfg": {"model": state["args"]}})
     (tmp_path / "half.pt").write_bytes((tmp_path / "theirs.pt").read_bytes()[:3000])
     assert cli.main(["import", str(tmp_path / "half.pt"), str(tmp_path / "ours.pt")]) == 1

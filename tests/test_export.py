@@ -10,7 +10,7 @@ import pytest
 import torch
 from admin_fairseq import cli
 from admin_fairseq.checkpoints import load_checkpoint
-from admin_fairseq.ctranslate2_export import noise_growth
+from admin_fairseq.ctranslate2_export import noise_growth, put_in_place
 from admin_fairseq.export import compare
 from admin_fairseq.fold import fold_state
 from admin_fairseq.residual import named_sites
@@ -67,8 +67,8 @@ def folded(trained):
 def test_fold_says_what_it_does(folded):
     log = folded["usual_log"]
     assert "encoder: route c" in log and "decoder: route c" in log and "parameters beside those of omega: +" in log
-    found = re.search(r"logits differ by (\S+) at most \(rounding of the weights alone: (\S+)\)", log)
-    assert 0 < float(found[1]) < 1e-5 and float(found[1]) < 10 * float(found[2])
+    found = re.search(r"logits differ by (\S+) at most, and by (\S+) as they are stored \(rounding of the weights alone: (\S+)\)", log)
+    assert float(found[1]) < 1e-13 and 0 < float(found[2]) < 1e-5 and float(found[2]) < 10 * float(found[3])
     assert "Traceback" not in log and "Warning" not in log
 
 
@@ -164,12 +164,12 @@ def test_comparison_sees_a_weight_that_is_off_by_a_little(caplog):
     model = adaptive(layers=(2, 2))
     state = copy.deepcopy(model.state_dict())
     folded = fold_state(state, model.flags)
-    assert compare(model, state, folded, "it") < 1e-6
+    assert compare(model, state, model.flags, folded, "it") < 1e-6
     moved = folded.weights["decoder.layers.1.fc2.bias"].clone()  # of what folding does not change there is one tensor
     moved[0] += 1e-3
     folded.weights["decoder.layers.1.fc2.bias"] = moved
     with pytest.raises(RuntimeError, match="something else"):
-        compare(adaptive(layers=(2, 2)), state, folded, "it")
+        compare(adaptive(layers=(2, 2)), state, model.flags, folded, "it")
 
 
 def refused(capsys, *words):
@@ -198,8 +198,42 @@ def test_mistakes(trained, folded, tmp_path, capsys):
     out.write_text("precious")
     assert "--force" in refused(capsys, "fold", trained, out) and out.read_text() == "precious"
     assert "no file" in refused(capsys, "fold", trained, tmp_path, "--force")
+    assert "a file to write is wanted" in refused(capsys, "fold", trained, "")
+    assert "it is a folder" in refused(capsys, "fold", tmp_path, out, "--force")
+    assert "cannot be read" in refused(capsys, "fold", trained / "x", out, "--force")
+    torch.save({"model": {"a": torch.zeros(1)}}, tmp_path / "legacy.pt", _use_new_zipfile_serialization=False)
+    (tmp_path / "legacy.pt").write_bytes((tmp_path / "legacy.pt").read_bytes()[:60])
+    assert "truncated" in refused(capsys, "fold", tmp_path / "legacy.pt", out, "--force")
     assert cli.main(["fold", str(trained), str(out), "--force"]) == 0 and load_checkpoint(out)
     assert trained.read_bytes() == before
+
+
+def changed(trained, path, flags=None, weights=None):
+    """Write the checkpoint with other flags and weights."""
+    state = load_checkpoint(trained)
+    vars(state["cfg"]["model"]).update(flags or {})
+    state["model"].update(weights or {})
+    torch.save(state, path)
+    return path
+
+
+def test_damaged_flags_and_weights(trained, tmp_path, capsys):
+    out = tmp_path / "out.pt"
+    for flags in ({"activation_fn": "nope"}, {"encoder_embed_dim": "16"}, {"encoder_layers": 3}):
+        assert "in.pt" in refused(capsys, "fold", changed(trained, tmp_path / "in.pt", flags), out)
+    assert "no tensor" in refused(capsys, "fold", changed(trained, tmp_path / "in.pt", weights={"extra": 3}), out)
+    name = "encoder.layers.0.ffn_residual.omega"
+    nan = changed(trained, tmp_path / "in.pt", weights={name: torch.full((16,), float("nan"))})
+    assert f"{name} holds NaN" in refused(capsys, "fold", nan, out)
+    tiny = changed(trained, tmp_path / "in.pt", weights={name: torch.full((16,), 1e-40)})
+    error = refused(capsys, "fold", tiny, out)
+    assert "overflows float32" in error and "average" not in error
+    assert not out.exists()
+
+
+def test_embeddings_that_training_read_from_a_file_are_in_the_checkpoint(trained, tmp_path):
+    moved = changed(trained, tmp_path / "in.pt", {"encoder_embed_path": "/gone/embeddings.txt"})
+    assert cli.main(["fold", str(moved), str(tmp_path / "out.pt")]) == 0
 
 
 def test_a_full_disk_leaves_nothing(trained, tmp_path, capsys):
@@ -289,7 +323,11 @@ def test_export_mistakes(data_bin, trained, exported, tmp_path, capsys):
     state["cfg"]["model"].activation_fn = "tanh"
     torch.save(state, tmp_path / "tanh.pt")
     assert "--activation-fn tanh" in refused(capsys, *command, tmp_path / "tanh.pt", out)
+    (tmp_path / "dict.en.txt").write_text("not a dictionary\n")
+    assert "dict.en.txt" in refused(capsys, *command, trained, out, "--data", tmp_path, *languages)
     assert not out.exists()
+    assert "--force replaces nothing but" in refused(capsys, *command, trained, trained.parent, "--force")
+    assert trained.exists()
     assert cli.main([*command, str(trained), str(exported), "--force"]) == 0
     assert ctranslate2.Translator(str(exported))
 
@@ -301,6 +339,14 @@ def test_a_conversion_that_computes_something_else_is_not_kept(trained, tmp_path
     monkeypatch.setattr(converter, "set_position_encodings", lambda spec, module: (original(spec, module), setattr(spec, "encodings", spec.encodings * 1.1)))
     assert "something else" in refused(capsys, "export", "--format", "ctranslate2", trained, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_old_folder_comes_back_if_the_new_one_cannot_take_its_place(tmp_path):
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "model.bin").write_text("precious")
+    with pytest.raises(OSError):
+        put_in_place(tmp_path / "none", tmp_path / "old", tmp_path / "aside")
+    assert (tmp_path / "old" / "model.bin").read_text() == "precious"
 
 
 def test_without_ctranslate2_it_says_how_to_install_it(trained, tmp_path, monkeypatch, capsys):

@@ -230,13 +230,15 @@ def test_refusals_name_every_reason():
     assert "--decoder-layers-to-keep" in str(error.value)
     with pytest.raises(AdminError, match="rezero: no LayerNorm"):
         fold(build(init_type="rezero"))
+    with pytest.raises(AdminError, match="takes an admin_transformer"):
+        fold(build(arch="transformer"))
 
 
 def test_what_half_precision_cannot_hold_is_refused():
     model = disturb(adaptive(), near_zero=False).half()
     with torch.no_grad():
         named_sites(model)["decoder.layers.0.ffn_residual"].omega[0] = 6e-8
-    with pytest.raises(AdminError, match="overflows float16: an omega is too close to 0"):
+    with pytest.raises(AdminError, match="overflows float16: an omega of its site is too close to 0"):
         fold(model)
     with torch.no_grad():
         model.decoder.layers[0].fc1.weight[0, 0] = float("nan")
