@@ -1,14 +1,12 @@
 """data-bin of the last texts, with fairseq-preprocess."""
 
-import functools
 import logging
-import os
 import shutil
 import struct
 import subprocess
 
 from corpus.errors import CorpusError
-from corpus.parallel import end_with
+from processes import ending_with_us
 
 log = logging.getLogger(__name__)
 INDEX = struct.Struct("<9sQBQ")  # fairseq's MMapIndexedDataset: magic, version, dtype, number of sentences
@@ -34,7 +32,7 @@ def run(stages, recipe, at, jobs):
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 # left behind by a killed run, it would write into the folder of the next one
-                preexec_fn=functools.partial(end_with, os.getpid()),
+                preexec_fn=ending_with_us(),
             ).returncode
         if code != 0:
             free = shutil.disk_usage(stages.folder).free / 1e6

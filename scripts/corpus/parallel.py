@@ -2,17 +2,16 @@
 
 import collections
 import concurrent.futures
-import ctypes
 import itertools
 import os
 import signal
 from concurrent.futures.process import BrokenProcessPool
 
 from corpus.errors import CorpusError
+from processes import end_with
 
 CHUNK = 2000  # lines
 UNDER_WAY = 3  # chunks for each process
-PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
 
 def chunks(lines, size=CHUNK):
@@ -47,10 +46,3 @@ def _start(parent):
     """A worker ends with its parent; Ctrl-C is the parent's business."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with(parent)
-
-
-def end_with(parent):
-    """Let this process be killed when its parent, the process ``parent``, ends in whatever way."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)

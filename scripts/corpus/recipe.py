@@ -85,7 +85,9 @@ def read_recipe(path, news_commentary=None, merges=None):
     Raises:
         CorpusError: naming every mistake of the section at once.
     """
-    parser = configparser.ConfigParser(interpolation=None, comment_prefixes=("#",))
+    parser = configparser.ConfigParser(  # as scripts/training/recipe.py reads it
+        delimiters=("=",), comment_prefixes=("#",), inline_comment_prefixes=("#",), interpolation=None
+    )
     try:
         with open(path, encoding="utf-8") as file:
             parser.read_file(file)

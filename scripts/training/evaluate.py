@@ -5,15 +5,14 @@ import logging
 import os
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
+import machine
 import outcome
 import recipe as recipes
 import runs
 from command import USER_DIR
-from machine import wall_clock
 from train import run_main
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -53,7 +52,7 @@ def run_logged(words, target, part):
     """Run a command, its output into ``part``, and give that the name ``target`` when it has ended well."""
     logger.info("writing %s", target)
     with open(part, "w") as file:
-        code = subprocess.run([str(word) for word in words], stdout=file, stderr=subprocess.STDOUT).returncode
+        code = machine.run(words, file)
     if code:
         raise AdminError(f"{words[0]} failed (exit code {code}): see {part}")
     os.replace(part, target)
@@ -118,7 +117,7 @@ def facts(folder, run, result, table):
         "variant": run["variant"], "updates": outcome.last_update(folder),
         "tokens_per_update": run["tokens_per_update"],
         "diverged": f"at update {result['update']}: {result['reason']}" if failed else None,
-        "valid_nll": round(curve[-1][1], 4) if finite else None, "wall_clock": wall_clock(folder),
+        "valid_nll": round(curve[-1][1], 4) if finite else None, "wall_clock": machine.wall_clock(folder),
         "hardware": run["hardware"], "commit": run["commit"], "versions": run["versions"],
     }
 

@@ -6,8 +6,12 @@ import os
 import platform
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from processes import ending_with_us  # noqa: E402
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
@@ -90,6 +94,27 @@ def end(process):
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+def run(words, output):
+    """Run a command to its end, its output into a file; killed, this process takes it along. Return its exit code."""
+    words = [str(word) for word in words]
+    return subprocess.run(words, stdout=output, stderr=subprocess.STDOUT, preexec_fn=end_too()).returncode
+
+
+def end_too():
+    """Return a ``preexec_fn``; SIGTERM, on which torchrun ends the processes that it started."""
+    return ending_with_us(signal.SIGTERM)
+
+
+def holders(path):
+    """Return the processes that have a file open: process id -> command line."""
+    found = {}
+    for fd in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):  # it has ended, or is not ours to see
+            if fd.samefile(path) and int(fd.parts[2]) != os.getpid():
+                found[int(fd.parts[2])] = (fd.parents[1] / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    return found
 
 
 def defaults():

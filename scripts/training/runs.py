@@ -25,6 +25,7 @@ from admin_fairseq.files import replacing
 
 logger = logging.getLogger(__name__)
 POLL = 2  # seconds between two looks at the log
+ENDING = 15  # seconds that a training may take to end after its train.sh was killed
 
 
 class RunFailed(AdminError):
@@ -33,6 +34,9 @@ class RunFailed(AdminError):
 
 def finish(recipe, settings, folder, node_rank=0, master=""):
     """Train a run to its end, from where it is, and return its outcome.
+
+    Stopped within its first epoch, a training ends as an undisturbed one, bit for bit. Later it sees the same sentences an
+    epoch, but fairseq orders those of equal length by the epoch in which it was started, so that batches differ.
 
     Raises:
         AdminError: if the settings cannot work, or the folder is in use or holds another run.
@@ -76,14 +80,26 @@ def locked(path, wait=False):
         AdminError: if another process has it, unless ``wait``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    end = time.monotonic() + ENDING
     with open(path, "a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            raise AdminError(
-                f"{path.parent} is in use by another training, or by one that was left behind when train.sh was killed"
-            ) from None
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise AdminError(in_use(path)) from None
+                time.sleep(0.2)
         yield file
+
+
+def in_use(path):
+    """Return the message of a lock that another process holds: which, and the way out."""
+    found = machine.holders(path)
+    who = "".join(f"\n  process {pid}: {' '.join(line.split())[:150]}" for pid, line in sorted(found.items()))
+    way = f"kill {' '.join(str(pid) for pid in sorted(found))}" if found else "end it on the machine where it runs"
+    return f"{path.parent} is in use by another training{':' if who else ''}{who}\nWait for its end, or end it ({way}); " \
+        "then the same command goes on"
 
 
 def remember(folder, recipe, settings, words):
@@ -120,7 +136,7 @@ def measure(recipe, settings, profile):
         log = profile.with_suffix(".log")
         logger.info("profiling: %s", profile)
         with open(log, "a") as file:
-            code = subprocess.run(words, stdout=file, stderr=subprocess.STDOUT).returncode
+            code = machine.run(words, file)
         if code or not profile.exists():
             raise RunFailed(f"profiling failed (exit code {code}): see {log}")
 
@@ -176,7 +192,7 @@ def train(words, folder, lock):
     logger.info("%s: training, see %s", folder, log)
     with machine.session(folder), open(log, "a") as file:
         process = subprocess.Popen(words, stdout=file, stderr=subprocess.STDOUT, pass_fds=[lock.fileno()],
-                                   start_new_session=True)
+                                   start_new_session=True, preexec_fn=machine.end_too())
         try:
             non_finite = watch(process, log, begun)
         finally:
@@ -222,7 +238,7 @@ def _other_node(words, folder, rank):
     log = folder / f"train.node{rank}.log"
     folder.mkdir(parents=True, exist_ok=True)
     with open(log, "a") as file:
-        code = subprocess.run(words, stdout=file, stderr=subprocess.STDOUT).returncode
+        code = machine.run(words, file)
     if code:
         raise RunFailed(f"fairseq-train failed on this machine (exit code {code}): see {log}")
     return {"state": "done", "update": outcome.last_update(folder)}
