@@ -20,6 +20,7 @@ import machine  # noqa: E402
 import outcome  # noqa: E402
 import recipe as recipes  # noqa: E402
 import runs  # noqa: E402
+from corpus.recipe import read_recipe  # noqa: E402
 
 from admin_fairseq.errors import AdminError  # noqa: E402
 
@@ -133,6 +134,17 @@ def test_commands_are_those_of_the_papers(name, depth, init_type, tmp_path):
     assert (recipe.get("evaluation", "beam"), recipe.get("evaluation", "lenpen")) == (beam, lenpen)
     assert recipe.get("evaluation", "average") == 10
     assert recipe.get("training", "profile-seed") == 1111
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.ini")), ids=lambda path: path.stem)
+def test_both_readers_take_the_same_files(path, tmp_path):
+    """The data scripts' reader and ours; with comments behind values too."""
+    text = re.sub(r"^(source|target|lowercase|merges) = .*", r"\g<0>   # comment = x", path.read_text(), flags=re.M)
+    (tmp_path / path.name).write_text(text)
+    ours, theirs = recipes.read(tmp_path / path.name), read_recipe(tmp_path / path.name)
+    assert (ours.name, ours.source, ours.target, ours.lowercase) == (theirs.name, theirs.source, theirs.target, theirs.lowercase)
+    assert theirs == read_recipe(path) and ours.values == recipes.read(path).values
+    assert f"{ours.source}-{ours.target}" == path.stem.rpartition("_")[2]
 
 
 def test_seeds_share_the_profile_of_the_first(tmp_path):
