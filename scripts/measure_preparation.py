@@ -6,6 +6,7 @@ recipe of its own, as any corpus does. Each size is one run, in a process of its
 """
 
 import argparse
+import itertools
 import json
 import os
 import random
@@ -41,13 +42,10 @@ def sentences(lang, types=200_000, seed=1):
     rng, lengths = random.Random(f"{lang}{seed}"), random.Random(seed)  # both sides are about as long
     syllables = [a + b for a in "bdfgklmnprstvwz" for b in ("a", "e", "i", "o", "u", "ei", "au", "en", "er", "st")]
     words = ["".join(rng.choices(syllables, k=rng.randint(1, 4))) for _ in range(types)]
-    weights = [1 / (rank + 2.7) for rank in range(types)]
-    cumulative = [0.0]
-    for weight in weights:
-        cumulative.append(cumulative[-1] + weight)
+    cumulative = list(itertools.accumulate(1 / (rank + 2.7) for rank in range(types)))
     while True:
         length = lengths.randint(5, 45) + rng.randint(0, 2)
-        text = rng.choices(words, cum_weights=cumulative[1:], k=length)
+        text = rng.choices(words, cum_weights=cumulative, k=length)
         if length > 12:
             text[length // 2] += ","
         text[0] = text[0].capitalize()
@@ -111,7 +109,6 @@ def measure(folder, pairs, jobs, merges, text):
     if process.returncode != 0:
         sys.exit(f"the preparation failed: see {folder / 'log'}")
     return stage_seconds(folder / "data"), time.monotonic() - started, peaks
-
 
 
 def stage_seconds(dest):
