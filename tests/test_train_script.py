@@ -300,6 +300,25 @@ def test_a_sweep_goes_on_after_a_diverged_run(tiny):
     assert script("sweep.sh", tiny, *flags, *extra).stdout.count("already") == 2
 
 
+def test_a_data_bin_of_another_corpus_is_refused(tmp_path):
+    """Prepared anew at the same place, as by other merges: neither training nor evaluation goes on with it."""
+    recipe = published_recipe("iwslt14_de-en", tmp_path)
+    settings = command.Settings("adaptive", "6-6", 1, str(tmp_path / "data"), cpu=True)
+    words = ["fairseq-train"]
+    (tmp_path / "data" / "data-bin").mkdir(parents=True)
+    for lang in ("de", "en"):
+        (tmp_path / "data" / "data-bin" / f"dict.{lang}.txt").write_text("a 1\n")
+    profile = command.profile_name(recipe, settings)
+    runs.remember(tmp_path, recipe, settings, words)
+    runs.remember(tmp_path, recipe, settings, words)
+    (tmp_path / "data" / "data-bin" / "dict.en.txt").write_text("b 1\n")
+    assert command.profile_name(recipe, settings) != profile
+    with pytest.raises(AdminError, match="is not what .* was begun with"):
+        runs.remember(tmp_path, recipe, settings, words)
+    with pytest.raises(AdminError, match="is not what .* was begun with"):
+        runs.check_corpus(tmp_path, recipe, str(tmp_path / "data"))
+
+
 def test_a_sweep_goes_on_after_a_failed_run(tiny):
     """The first run's folder holds a run with another command."""
     flags = ["tiny.ini", "--data", "data", "--cpu", "--seeds", "1", "2", "--init-types", "default"]

@@ -3,11 +3,13 @@
 import collections
 import contextlib
 import functools
+import io
 import sys
 
 from subword_nmt.learn_bpe import learn_bpe
 
 from corpus.errors import CorpusError
+from corpus.parallel import in_child
 from corpus.progress import read_lines, shown
 from corpus.text import segment_lines
 
@@ -36,15 +38,22 @@ def _count(stages, texts, output):
 
 
 def _learn(stages, merges, output):
+    output.write(in_child(_learned, stages.folder / "bpe", merges))
+
+
+def _learned(folder, merges):
+    """Return the text of the codes; learn_bpe keeps every word in memory, several times."""
+    codes = io.StringIO()
     with contextlib.ExitStack() as stack:
-        vocabulary = stack.enter_context(open(stages.folder / "bpe" / "vocabulary", encoding="utf-8", newline="\n"))
+        vocabulary = stack.enter_context(open(folder / "vocabulary", encoding="utf-8", newline="\n"))
         if not sys.stderr.isatty():  # its progress bar is for people
-            log_file = stack.enter_context(open(stages.folder / "bpe" / f"codes.{merges}.log", "w", encoding="utf-8"))
+            log_file = stack.enter_context(open(folder / f"codes.{merges}.log", "w", encoding="utf-8"))
             stack.enter_context(contextlib.redirect_stderr(log_file))
         try:
-            learn_bpe(vocabulary, output, merges, is_dict=True)
+            learn_bpe(vocabulary, codes, merges, is_dict=True)
         except ValueError:
             raise CorpusError(f"bpe/codes.{merges}: there is nothing to merge in so little text") from None
+    return codes.getvalue()
 
 
 def segmenter(stages, codes):

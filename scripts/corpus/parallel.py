@@ -3,6 +3,7 @@
 import collections
 import concurrent.futures
 import itertools
+import multiprocessing
 import os
 import signal
 from concurrent.futures.process import BrokenProcessPool
@@ -40,6 +41,33 @@ def ordered_map(convert, lines, jobs):
         raise CorpusError("a worker process was killed (out of memory?): start again, with fewer --jobs") from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def in_child(function, *args):
+    """Return what a function returns in a process of its own, so that the memory it took is given back."""
+    context = multiprocessing.get_context("fork")
+    receiving, sending = context.Pipe(duplex=False)
+    process = context.Process(target=_send, args=(os.getpid(), sending, function, args), daemon=True)
+    process.start()
+    sending.close()
+    try:
+        failed, result = receiving.recv()
+    except EOFError:
+        raise CorpusError("a process was killed (out of memory?): start again") from None
+    finally:
+        process.kill()  # it has sent all, or is not wanted any more
+        process.join()
+    if failed:
+        raise result
+    return result
+
+
+def _send(parent, connection, function, args):
+    _start(parent)
+    try:
+        connection.send((False, function(*args)))
+    except Exception as error:
+        connection.send((True, error))
 
 
 def _start(parent):

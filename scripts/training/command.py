@@ -97,6 +97,17 @@ def check(recipe, settings):
     raise_all("these settings cannot be trained:", problems)
 
 
+def dictionaries(recipe, data):
+    """Return a digest of a data-bin's dictionaries, by which another corpus is told; None if one is not there."""
+    digest = hashlib.sha256()
+    try:
+        for lang in (recipe.source, recipe.target):
+            digest.update((Path(data) / "data-bin" / f"dict.{lang}.txt").read_bytes())
+    except OSError:
+        return None
+    return digest.hexdigest()[:16]
+
+
 def model_flags(recipe, settings):
     """Return the flags that make the model, the loss and the first batch: all that a profile depends on."""
     get = lambda key: recipe.get("model", key, settings.layers)  # noqa: E731
@@ -172,7 +183,7 @@ def fairseq_train(recipe, settings, save_dir, profile=None, stage="train"):
 def profile_name(recipe, settings):
     """Return the name of the profile that runs of this model share: depth, and a digest of what it depends on."""
     facts = [model_flags(recipe, settings), settings.data, batch_of(recipe, settings).max_tokens, settings.cpu]
-    facts += [recipe.get("training", "profile-seed"), settings.extra]
+    facts += [recipe.get("training", "profile-seed"), settings.extra, dictionaries(recipe, settings.data)]
     return f"{settings.layers}-{hashlib.sha256(repr(facts).encode()).hexdigest()[:8]}.profile"
 
 

@@ -135,6 +135,7 @@ def evaluate(folder, args):
     recipe = recipes.read(args.recipe or run["recipe_file"])
     shared, table = run["settings"], args.results or folder.parent / "results.tsv"
     depth, data = shared["layers"], args.data or shared["data"]
+    runs.check_corpus(folder, recipe, data)
     run["settings"]["data"] = str(data)
     rows = []
     for subset in args.subsets or subsets(data, recipe.source, recipe.target):

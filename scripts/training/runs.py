@@ -111,8 +111,10 @@ def remember(folder, recipe, settings, words):
     path = folder / "run.json"
     facts = {"recipe": recipe.name, "recipe_file": str(recipe.path.resolve()), "settings": settings.as_dict()}
     facts.update(variant=settings.variant(), command=words, commit=machine.commit(), versions=machine.versions(),
-                 hardware=machine.hardware(settings), tokens_per_update=command.batch_of(recipe, settings).tokens)
+                 hardware=machine.hardware(settings), tokens_per_update=command.batch_of(recipe, settings).tokens,
+                 dictionaries=command.dictionaries(recipe, settings.data))
     if path.exists():
+        check_corpus(folder, recipe, settings.data)
         before = outcome.load_run(folder).get("command")
         if before is None:
             raise AdminError(f"{path} is damaged: name another --dest")
@@ -125,6 +127,16 @@ def remember(folder, recipe, settings, words):
         return
     with replacing(path) as file:
         file.write((json.dumps(facts, indent=1) + "\n").encode())
+
+
+def check_corpus(folder, recipe, data):
+    """Refuse a data-bin whose dictionaries are not those that a run was begun with."""
+    begun = outcome.load_run(folder).get("dictionaries")
+    if begun not in (None, command.dictionaries(recipe, data)):
+        raise AdminError(
+            f"{data}/data-bin is not what {folder} was begun with: its dictionaries are others. Name the other with --data, "
+            "prepare it again, or train anew, into another --dest"
+        )
 
 
 def measure(recipe, settings, profile):
