@@ -9,6 +9,8 @@ import time
 
 import pytest
 from corpora import SCRIPTS, bash, environment, files, iwslt14, manifest, recipe, sentences, tar, text_of, wmt14
+from corpus.errors import CorpusError
+from corpus.parallel import in_child
 
 # runs the preparation again and again, each in a process of its own (forked: starting Python takes longer than most
 # stages), and kills it before the first renaming that no run before has got to; prints how often
@@ -113,6 +115,18 @@ def test_killed_while_binarising_nothing_is_left_that_writes(tmp_path):
     wait_for(lambda: not any(os.path.exists(f"/proc/{worker}") for worker in left), seconds=2)
     assert not (tmp_path / "out" / "data-bin").exists()
     assert prepare(tmp_path).returncode == 0
+
+
+def _refuse(message):
+    raise CorpusError(message)
+
+
+def test_what_goes_wrong_in_a_child_arrives():
+    assert in_child(sorted, "ba") == ["a", "b"]
+    with pytest.raises(CorpusError, match="^nothing to merge$"):
+        in_child(_refuse, "nothing to merge")
+    with pytest.raises(CorpusError, match="was killed"):
+        in_child(os._exit, 1)
 
 
 def workers(pid):
