@@ -17,7 +17,7 @@ numpy break in fairseq. Read the modules in this order:
 11. ``optim``        RAdam
 12. ``compat``       mends for fairseq on today's Python, each feature-tested
 13. ``checkpoints``  reading, writing and rebuilding them
-14. ``fold``         omega into LayerNorms and weights: a stock Transformer with the same outputs
+14. ``fold``         omega into LayerNorms and weights: a stock Transformer with the same outputs (``stock`` builds it)
 15. ``export``       folded checkpoints, compared before they are written; ``ctranslate2_export``: for serving
 16. ``authors``      checkpoints of the authors' code -> ours
 17. ``cli``          the ``admin-fairseq`` command, served by ``average`` and ``plots``

@@ -2,7 +2,6 @@
 
 import copy
 import logging
-import os
 import re
 import warnings
 from argparse import Namespace

@@ -14,8 +14,9 @@ from fairseq.data import Dictionary, data_utils
 
 from .checkpoints import save_checkpoint
 from .errors import AdminError, raise_all
-from .export import build_stock, check_output, fold_and_compare, stock_state
+from .export import check_output, fold_and_compare, stock_state
 from .fold import part, stack_sites
+from .stock import build_stock
 
 logger = logging.getLogger(__name__)
 QUANTIZATIONS = ("int8", "int8_float32", "int8_float16", "int8_bfloat16", "int16", "float16", "bfloat16", "float32")

@@ -12,8 +12,9 @@ import torch
 from fairseq.data import Dictionary
 
 from .checkpoints import assemble, cfg_of, current_names, load_checkpoint, rebuild, save_checkpoint, stored_args
-from .errors import AdminError, raise_all
-from .fold import Folded, build_stock, fold_state
+from .errors import AdminError
+from .fold import Folded, fold_state
+from .stock import build_stock
 
 logger = logging.getLogger(__name__)
 ROUTES = {

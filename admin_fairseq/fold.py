@@ -23,13 +23,12 @@ from dataclasses import dataclass, field
 from typing import Dict, List
 
 import torch
-from fairseq.models.transformer import TransformerModel
 from fairseq.modules import SinusoidalPositionalEmbedding
 
 from .errors import AdminError, raise_all
 from .init_types import SCALES, closed_form, init_type_of
-from .options import ADMIN_FLAGS
 from .residual import stack_of
+from .stock import build_stock, embedding_tables, stock_flags
 
 PADDING = 1  # index of <pad> in every fairseq dictionary
 SMALLEST = 1e-8  # what an omega of exactly 0 becomes: columns are divided by it
@@ -78,13 +77,6 @@ def fold(model):
     stock = build_stock(folded.args, model.encoder.dictionary, model.decoder.dictionary)
     stock.to(next(model.parameters())).load_state_dict(folded.weights)  # first its dtype: loading would round
     return stock.train(model.training)
-
-
-def build_stock(args, source_dictionary, target_dictionary):
-    """Build fairseq's own ``transformer`` from the flags of a :class:`Folded`."""
-    # all that fairseq reads of a task when it builds a Transformer
-    task = type("Dictionaries", (), {"source_dictionary": source_dictionary, "target_dictionary": target_dictionary})
-    return TransformerModel.build_model(copy.deepcopy(args), task)
 
 
 @torch.no_grad()
@@ -186,12 +178,16 @@ def fold_site(wide, site, before, after):
     """Fold one site: its branch reads s_{i-1} * x, its LayerNorm writes s_i * x."""
     for reader in part(site, 1):
         wide[f"{reader}.weight"] = wide[f"{reader}.weight"] / before
-    for name in ("weight", "bias"):
-        wide[f"{part(site, 0)}.{name}"] = wide[f"{part(site, 0)}.{name}"] * after
+    multiply(wide, part(site, 0), after)
     branch_scale = wide.get(f"{site.rpartition('.')[0]}.resweight")  # rezero_postln: LN(x + w * f(x))
     if branch_scale is not None:
-        for name in ("weight", "bias"):
-            wide[f"{part(site, 2)}.{name}"] = wide[f"{part(site, 2)}.{name}"] * branch_scale
+        multiply(wide, part(site, 2), branch_scale)
+
+
+def multiply(wide, module, scale):
+    """Multiply what a LayerNorm or the last linear map of a branch puts out."""
+    for name in (f"{module}.weight", f"{module}.bias"):
+        wide[name] = wide[name] * scale
 
 
 def fold_first(wide, args, stack, scale):
@@ -203,8 +199,7 @@ def fold_first(wide, args, stack, scale):
         wide[noise] = wide[noise] * scale[:, None]
         return "a"
     if f"{norm}.weight" in wide:
-        for name in ("weight", "bias"):
-            wide[f"{norm}.{name}"] = wide[f"{norm}.{name}"] * scale
+        multiply(wide, norm, scale)
         return "a"
     if noise in wide:
         wide[noise] = wide[noise] * scale[:, None]
@@ -224,28 +219,6 @@ def positions(wide, args, stack):
     longest = getattr(args, "max_source_positions" if stack == "encoder" else "max_target_positions")
     dim = getattr(args, f"{stack}_embed_dim")
     return SinusoidalPositionalEmbedding.get_embedding(longest + PADDING + 1, dim, PADDING).double()
-
-
-def stock_flags(args, routes):
-    """Make flags those of fairseq's own ``transformer``, whose embeddings are tied where no route needs a copy."""
-    if args.share_all_embeddings:
-        args.share_decoder_input_output_embed = True
-    if "c" in routes.values():
-        args.share_all_embeddings = False
-    if routes["decoder"] == "c":
-        args.share_decoder_input_output_embed = False
-    for name in ADMIN_FLAGS + ("admin_omega",):
-        if hasattr(args, name):
-            delattr(args, name)
-    args.arch = "transformer"  # all dimensions are among the flags, whatever they were the defaults of
-    if hasattr(args, "_name"):
-        args._name = "transformer"
-    args.user_dir = args.encoder_embed_path = args.decoder_embed_path = None
-
-
-def embedding_tables(args):
-    """Return how many tables of the target vocabulary's size, or more, a model has."""
-    return 1 if args.share_all_embeddings else 2 if args.share_decoder_input_output_embed else 3
 
 
 def check_finite(before, after):
