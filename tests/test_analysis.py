@@ -6,7 +6,8 @@ import statistics
 import numpy as np
 import pytest
 import torch
-from admin_fairseq.analysis import dependency, gradients, output_change, probe, stability, weights
+from admin_fairseq.analysis import dependency, gradients, output_change, probe, stability
+from admin_fairseq.checkpoints import differences
 from admin_fairseq.errors import AdminError
 from admin_fairseq.omega_init import apply_profile
 from admin_fairseq.profiling import profile_omega
@@ -398,9 +399,9 @@ def test_one_branch_that_dominates():
 def test_differences_are_all_listed_and_not_too_many():
     ours = {"a": torch.zeros(2), "encoder.embed_tokens.weight": torch.zeros(5, 2), "c": torch.zeros(1)}
     theirs = {"encoder.embed_tokens.weight": torch.zeros(6, 2), "c": torch.zeros(1), "d": torch.zeros(1)}
-    problems = weights.differences(ours, theirs)
+    problems = differences(ours, theirs)
     assert len(problems) == 3 and any("dictionary is another" in problem for problem in problems)
-    many = weights.differences({f"w{i}": torch.zeros(1) for i in range(30)}, {})
+    many = differences({f"w{i}": torch.zeros(1) for i in range(30)}, {})
     assert len(many) == 10 and many[-1] == "... and 21 more"
 
 
