@@ -206,19 +206,19 @@ def fold_first(wide, args, stack, scale):
     else:
         wide[f"{stack}.embed_tokens.weight"] = wide[f"{stack}.embed_tokens.weight"] * scale
     if not args.no_token_positional_embeddings:
-        wide[f"{stack}.embed_positions.weight"] = positions(wide, args, stack) * scale
+        wide[f"{stack}.embed_positions.weight"] = positions(wide, args, stack).to(scale) * scale
         setattr(args, f"{stack}_learned_pos", True)
     return "c"
 
 
 def positions(wide, args, stack):
-    """Return a stack's table of positions, (max positions + 2) x C; sinusoids are what fairseq computes."""
+    """Return a stack's table of positions, (max positions + 2) x C; sinusoids are what fairseq computes, on the CPU."""
     learned = wide.get(f"{stack}.embed_positions.weight")
     if learned is not None:
         return learned
     longest = getattr(args, "max_source_positions" if stack == "encoder" else "max_target_positions")
     dim = getattr(args, f"{stack}_embed_dim")
-    return SinusoidalPositionalEmbedding.get_embedding(longest + PADDING + 1, dim, PADDING).double()
+    return SinusoidalPositionalEmbedding.get_embedding(longest + PADDING + 1, dim, PADDING)
 
 
 def check_finite(before, after):
