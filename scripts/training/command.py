@@ -175,6 +175,9 @@ def fairseq_train(recipe, settings, save_dir, profile=None, stage="train"):
     words += ["--max-tokens", planned.max_tokens, "--update-freq", planned.update_freq if stage == "train" else 1]
     words += [*device, "--keep-last-epochs", recipe.get("evaluation", "average", settings.layers)]
     words += ["--no-progress-bar", "--log-format", "json", "--log-interval", 100]
+    # else fairseq orders sentences of equal length by the epoch in which a process was started: a resumed training
+    # would see other batches than an undisturbed one
+    words += ["--update-epoch-batch-itr", True]
     words += [*settings.extra, "--save-dir", save_dir]
     words += ["--admin-profile", profile] if profile else []
     return [str(word) for word in words]

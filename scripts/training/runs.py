@@ -35,8 +35,7 @@ class RunFailed(AdminError):
 def finish(recipe, settings, folder, node_rank=0, master=""):
     """Train a run to its end, from where it is, and return its outcome.
 
-    Stopped within its first epoch, a training ends as an undisturbed one, bit for bit. Later it sees the same sentences an
-    epoch, but fairseq orders those of equal length by the epoch in which it was started, so that batches differ.
+    Stopped wherever it was, a training ends as an undisturbed one, bit for bit, on the same machine.
 
     Raises:
         AdminError: if the settings cannot work, or the folder is in use or holds another run.
