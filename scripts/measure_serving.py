@@ -43,8 +43,12 @@ def translate_fairseq(args, path, threads, user_dir):
 
 
 def translate_ctranslate2(args, folder, threads, sentences):
-    """Return (seconds, {number: (source, reference, hypothesis)}) of CTranslate2 on the same sentences."""
-    translator = ctranslate2.Translator(str(folder), device="cpu", intra_threads=threads, inter_threads=1)
+    """Return (seconds, {number: (source, reference, hypothesis)}) of CTranslate2 on the same sentences.
+
+    Several threads translate a batch each, or all the same batch (``--intra``).
+    """
+    inside, beside = (threads, 1) if args.intra else (1, threads)
+    translator = ctranslate2.Translator(str(folder), device="cpu", intra_threads=inside, inter_threads=beside)
     numbers = sorted(sentences)
     sources = [sentences[number][0].split() for number in numbers]
     start = time.perf_counter()
@@ -90,6 +94,7 @@ def main():
     parser.add_argument("--max-len", type=int, default=200, help="fairseq's --max-len-b, CTranslate2's max_decoding_length")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--intra", action="store_true", help="CTranslate2's threads share a batch (default: one each)")
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     paths = prepare(args)
