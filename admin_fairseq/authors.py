@@ -26,9 +26,9 @@ from fairseq.models.transformer.transformer_config import DecoderConfig, Transfo
 from . import options
 from .checkpoints import assemble, cfg_of, current_names, load_checkpoint, rebuild, save_checkpoint
 from .errors import AdminError, raise_all
-from .export import check_output, made_up_dictionary
+from .export import check_output, made_up_task
 from .fold import stack_sites
-from .init_types import deepnorm_scales, init_type_of
+from .init_types import closed_form, init_type_of
 
 logger = logging.getLogger(__name__)
 # theirs -> ours; their rezero* has layers that no release of their code can run
@@ -71,11 +71,7 @@ def import_checkpoint(path, output, force=False):
     state = read(path)
     args = our_args(state.get("args"), path)
     weights = our_weights(state["model"], args)
-    task = Namespace(
-        source_dictionary=made_up_dictionary(weights, "encoder", path),
-        target_dictionary=made_up_dictionary(weights, "decoder", path),
-    )
-    model = rebuild(args, weights, task, path)
+    model = rebuild(args, weights, made_up_task(weights, path), path)
     history = state.get("optimizer_history") or [{}]
     updates = history[-1].get("num_updates", 0) if isinstance(history[-1], dict) else 0
     save_checkpoint(assemble(cfg_of(args), current_names(model, weights), [{"num_updates": updates}]), output)
@@ -170,7 +166,6 @@ def our_weights(theirs, args):
         if shared is not None:
             ours["decoder.output_projection.weight"] = shared
     if init_type_of(args) == "deepnet":
-        scales = deepnorm_scales(args.encoder_layers, args.decoder_layers)
-        for stack, (alpha, _) in scales.items():
-            ours.update((f"{site}.alpha", torch.tensor(alpha)) for site in stack_sites(args, stack))
+        for stack in OMEGAS:
+            ours.update((f"{site}.alpha", torch.tensor(closed_form(args, stack))) for site in stack_sites(args, stack))
     return ours

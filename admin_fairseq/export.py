@@ -78,9 +78,7 @@ def fold_and_compare(path):
     if "fsdp_metadata" in state:
         raise AdminError(f"{path}: one shard of --use-sharded-state; train on to a checkpoint that is whole, without it")
     args = stored_args(state, path)
-    dictionaries = [made_up_dictionary(state["model"], stack, path) for stack in ("encoder", "decoder")]
-    task = argparse.Namespace(source_dictionary=dictionaries[0], target_dictionary=dictionaries[1])
-    model = rebuild(copy.deepcopy(args), state["model"], task, path)
+    model = rebuild(copy.deepcopy(args), state["model"], made_up_task(state["model"], path), path)
     weights = current_names(model, state["model"])
     try:
         folded = fold_state(weights, args)
@@ -89,6 +87,12 @@ def fold_and_compare(path):
     report(folded)
     compare(model, weights, args, folded, path)
     return state, folded
+
+
+def made_up_task(weights, path):
+    """Return what fairseq reads of a task when it builds the model of these weights: dictionaries of their sizes."""
+    dictionaries = [made_up_dictionary(weights, stack, path) for stack in ("encoder", "decoder")]
+    return argparse.Namespace(source_dictionary=dictionaries[0], target_dictionary=dictionaries[1])
 
 
 def made_up_dictionary(weights, stack, path):

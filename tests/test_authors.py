@@ -10,7 +10,7 @@ import pytest
 import torch
 from admin_fairseq import authors, cli
 from admin_fairseq.checkpoints import load_checkpoint, rebuild, stored_args
-from admin_fairseq.export import made_up_dictionary
+from admin_fairseq.export import made_up_task
 from helpers import USER_DIR, run, train
 from parity import BATCHES, check_outputs, needs_parity, read
 
@@ -52,11 +52,7 @@ def imported(tmp_path, state, name="ours.pt"):
 
 def restored(path):
     state = load_checkpoint(path)
-    task = argparse.Namespace(
-        source_dictionary=made_up_dictionary(state["model"], "encoder", path),
-        target_dictionary=made_up_dictionary(state["model"], "decoder", path),
-    )
-    return rebuild(stored_args(state, path), state["model"], task, path)
+    return rebuild(stored_args(state, path), state["model"], made_up_task(state["model"], path), path)
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["shared", "not-shared"])
