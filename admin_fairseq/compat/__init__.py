@@ -1,0 +1,35 @@
+"""Mends for fairseq on today's Python, torch and numpy; each does nothing where fairseq is sound.
+
+Importing the package applies them: ``--user-dir`` imports it while the command line is parsed,
+before any file is read. What is broken was measured on ve-fairseq 0.12.3 (fairseq's main branch)
+with torch 2.13 and numpy 2.3. One module an idea:
+
+- ``loading``       torch.load, which refuses what fairseq keeps in its checkpoints
+- ``batching``      the last batch
+- ``numpy_names``   names that numpy 2 no longer has
+- ``precision``     ``--bf16``
+- ``shutdown``      ending a process in the middle of an epoch
+- ``marks``         which functions are mends already
+"""
+
+import atexit
+import logging
+
+from .batching import keep_last_batch
+from .loading import allow_checkpoint_classes, trust_broadcasts
+from .numpy_names import restore_numpy_names
+from .precision import train_bf16_without_tpu
+from .shutdown import stop_data_loading
+
+
+def apply():
+    """Apply every mend. Applying them twice changes nothing."""
+    # fairseq asks for tensorboardX on import, even of those who read a table
+    logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.WARNING)
+    allow_checkpoint_classes()
+    trust_broadcasts()
+    keep_last_batch()
+    restore_numpy_names()
+    train_bf16_without_tpu()
+    atexit.unregister(stop_data_loading)
+    atexit.register(stop_data_loading)
