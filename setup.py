@@ -13,7 +13,7 @@ setup(
     long_description=(here / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
-    packages=["admin_fairseq", "admin_fairseq.analysis", "admin_fairseq.compat"],
+    packages=["admin_fairseq", "admin_fairseq.analysis", "admin_fairseq.checkpoints", "admin_fairseq.compat"],
     python_requires=">=3.9,<3.13",
     install_requires=[
         # fairseq's last official release can be neither imported on Python 3.11 nor built against its torch;

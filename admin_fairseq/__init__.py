@@ -34,6 +34,7 @@ from . import compat
 
 compat.apply()
 
-from . import errors, model, optim  # noqa: E402,F401
+from . import errors, model, optim, training  # noqa: E402,F401
 
 errors.install_excepthook()
+training.install()

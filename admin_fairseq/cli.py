@@ -6,6 +6,8 @@ import os
 import sys
 import warnings
 
+from fairseq import utils
+
 from . import authors, average, export, profile_file
 from .ctranslate2_export import QUANTIZATIONS, export_ctranslate2
 from .errors import AdminError
@@ -40,6 +42,11 @@ def build_parser():
     command.add_argument(
         "--checkpoint-upper-bound", type=int, metavar="N", help="none after this epoch (or update)"
     )
+    command.add_argument(
+        "--checkpoint-suffix", metavar="SUFFIX", help="that of the training (default: the only one that is there)"
+    )
+    command.add_argument("--ema", action="store_true", help="average what --store-ema kept, instead of the weights")
+    add_user_dir(command)
     command.set_defaults(run=run_average)
 
     command = commands.add_parser(
@@ -91,6 +98,11 @@ def add_checkpoint(command, metavar, what):
     command.add_argument("checkpoint", metavar="CHECKPOINT", help="the checkpoint to read")
     command.add_argument("out", metavar=metavar, help=what)
     command.add_argument("--force", action="store_true", help=f"replace {metavar} if it is there")
+    add_user_dir(command)
+
+
+def add_user_dir(command):
+    command.add_argument("--user-dir", metavar="DIR", help="a user-dir of your own, whose architecture the checkpoint is of")
 
 
 def positive(text):
@@ -126,7 +138,9 @@ def run_average(args):
         if len(args.inputs) != 1:
             raise AdminError("--inputs: name one folder to take the last checkpoints from")
         by_updates = args.num_update_checkpoints is not None
-        paths = average.find_checkpoints(args.inputs[0], count, by_updates, args.checkpoint_upper_bound)
+        paths = average.find_checkpoints(
+            args.inputs[0], count, by_updates, args.checkpoint_upper_bound, args.checkpoint_suffix
+        )
     else:
         paths = args.inputs
         if args.checkpoint_upper_bound is not None:
@@ -136,7 +150,7 @@ def run_average(args):
             raise AdminError(
                 f"--inputs {folders[0]}: a folder; say which with --num-epoch-checkpoints or --num-update-checkpoints"
             )
-    average.average_to_file(paths, args.output)
+    average.average_to_file(paths, args.output, args.ema)
 
 
 def run_export(args):
@@ -152,6 +166,23 @@ def run_report(args):
     report_page.write(args.results, out, args.recipes)
 
 
+def import_user_dir(path):
+    """Import a user's own user-dir, as fairseq's commands do; this plugin's own is here already.
+
+    Raises:
+        AdminError: naming it, if it cannot be imported.
+    """
+    if os.path.basename(os.path.normpath(path)) == "admin_fairseq":
+        return
+    try:
+        utils.import_user_module(argparse.Namespace(user_dir=path))
+    except AdminError:
+        raise
+    except Exception as error:  # FileNotFoundError of fairseq's, and whatever the user's code raises
+        reason = "no such folder" if isinstance(error, FileNotFoundError) else f"{type(error).__name__}: {error}"
+        raise AdminError(f"--user-dir {path}: cannot be imported: {reason}") from error
+
+
 def main(argv=None):
     """Run the command; exit code 0 if it worked, 1 for a mistake in the files, 2 for one in the flags."""
     # force: importing fairseq has configured logging already
@@ -164,6 +195,8 @@ def main(argv=None):
 
             return command.main(argv[1:])
         args = build_parser().parse_args(argv)
+        if getattr(args, "user_dir", None):
+            import_user_dir(args.user_dir)
         args.run(args)
     except AdminError as error:
         print(f"admin-fairseq: error: {error}", file=sys.stderr)

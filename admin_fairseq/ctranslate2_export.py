@@ -14,7 +14,7 @@ from fairseq.data import Dictionary, data_utils
 
 from .checkpoints import save_checkpoint
 from .errors import AdminError, raise_all
-from .export import check_output, fold_and_compare, stock_state
+from .export import check_output, fold_and_compare, load_foldable, stock_state
 from .fold import part, stack_sites
 from .stock import build_stock
 
@@ -43,10 +43,11 @@ def export_ctranslate2(path, folder, quantization=None, data=None, languages=(No
         raise AdminError(f"--format ctranslate2: {error}; install it with: pip install ctranslate2") from None
     check_output(folder, [path], force, kind="folder")
     check_replaceable(folder)
-    state, folded = fold_and_compare(path)
+    state, args = load_foldable(path)
+    data, languages, words = dictionaries(args, state["model"], data, languages, path)
+    folded = fold_and_compare(state, args, path)
     check_convertible(folded.args, path)
     folded.weights = {name: value.float() for name, value in folded.weights.items()}  # numpy has no bfloat16
-    data, languages, words = dictionaries(folded, data, languages, path)
     if quantization and quantization.startswith("int8"):
         warn_of_noise(folded)
     try:
@@ -115,18 +116,28 @@ def check_convertible(args, path):
     raise_all(f"{path}: CTranslate2 cannot run this model:", [reason for broken, reason in rules if broken])
 
 
-def dictionaries(folded, data, languages, path):
+def dictionaries(args, weights, data, languages, path):
     """Return (data-bin, languages, dictionaries), each of the last two for source and target.
 
+    The data-bin that a checkpoint names is looked at if ``data`` is None: its dictionaries are read, and nothing else.
+
     Raises:
-        AdminError: if a dictionary is missing or not the model's.
+        AdminError: if the data-bin or a dictionary is missing or not the model's.
     """
-    data = data or str(getattr(folded.args, "data", None) or "").split(os.pathsep)[0]
-    found = [given or getattr(folded.args, f"{side}_lang", None) for given, side in zip(languages, ("source", "target"))]
-    if not all(found) and os.path.isdir(data):
+    where = "--data"
+    if data is None:
+        data, where = str(getattr(args, "data", None) or "").split(os.pathsep)[0], "the checkpoint's data-bin"
+    if not os.path.isdir(data):
+        raise AdminError(f"{where} {data}: no such folder; name the data-bin that the model was trained on with --data")
+    found = [given or getattr(args, f"{side}_lang", None) for given, side in zip(languages, ("source", "target"))]
+    if not all(found):
         found = [known or inferred for known, inferred in zip(found, data_utils.infer_language_pair(data))]
     if not all(found):
-        raise AdminError(f"{path}: it does not say its languages; name --source-lang and --target-lang")
+        raise AdminError(
+            f"{where} {data}: neither it nor the checkpoint {path} says the languages; name --source-lang and --target-lang"
+        )
+    if any(os.path.basename(str(language)) != language for language in found):
+        raise AdminError(f"{path}: its languages {found} are no names; give --source-lang and --target-lang")
     words, problems = [], []
     for language, stack in zip(found, ("encoder", "decoder")):
         file = os.path.join(data, f"dict.{language}.txt")
@@ -138,7 +149,7 @@ def dictionaries(folded, data, languages, path):
         except Exception as error:  # fairseq's ValueError for a line, and plain ones for an encoding
             problems.append(f"{file}: {error}")
             continue
-        size = len(folded.weights[f"{stack}.embed_tokens.weight"])
+        size = len(weights[f"{stack}.embed_tokens.weight"])
         if len(words[-1]) != size:
             problems.append(f"{file}: has {len(words[-1])} types (fairseq's own included), and the {stack}'s embedding has {size}")
     raise_all("--data: name the data-bin that the model was trained on:", problems)

@@ -40,7 +40,8 @@ def fold_checkpoint(path, output, safe=False, force=False):
             ``output`` cannot be written. Nothing is written then.
     """
     check_output(output, [path], force)
-    state, folded = fold_and_compare(path)
+    state, args = load_foldable(path)
+    folded = fold_and_compare(state, args, path)
     save_checkpoint(stock_state(state, folded, safe), output)
     logger.info("stock transformer written to %s", output)
     return folded
@@ -61,6 +62,8 @@ def check_output(output, inputs, force, kind="file"):
         raise AdminError(f"{output}: its folder does not exist")
     if not os.access(parent, os.W_OK):
         raise AdminError(f"{output}: its folder cannot be written to")
+    if os.path.exists(output) and not os.path.isfile(output) and not os.path.isdir(output):
+        raise AdminError(f"{output}: is a device or a pipe, and would be replaced by a {kind}")
     if os.path.lexists(output):
         if not force:
             raise AdminError(f"{output}: is there already; name another {kind}, or replace it with --force")
@@ -68,16 +71,24 @@ def check_output(output, inputs, force, kind="file"):
             raise AdminError(f"{output}: is there and is no {kind}; --force does not replace it")
 
 
-def fold_and_compare(path):
-    """Return (state, Folded) of a checkpoint, once the folded model is known to put out the same.
+def load_foldable(path):
+    """Return (state, flags) of a checkpoint.
 
     Raises:
-        AdminError: if it does not, or the checkpoint cannot be read or folded.
+        AdminError: if it cannot be read, or is a part of one.
     """
     state = load_checkpoint(path)
     if "fsdp_metadata" in state:
         raise AdminError(f"{path}: one shard of --use-sharded-state; train on to a checkpoint that is whole, without it")
-    args = stored_args(state, path)
+    return state, stored_args(state, path)
+
+
+def fold_and_compare(state, args, path):
+    """Return the :class:`Folded` of a checkpoint, once the folded model is known to put out the same.
+
+    Raises:
+        AdminError: if it does not, or the checkpoint cannot be folded.
+    """
     model = rebuild(copy.deepcopy(args), state["model"], made_up_task(state["model"], path), path)
     weights = current_names(model, state["model"])
     try:
@@ -86,7 +97,7 @@ def fold_and_compare(path):
         raise AdminError(f"{path}: {error}") from None
     report(folded)
     compare(model, weights, args, folded, path)
-    return state, folded
+    return folded
 
 
 def made_up_task(weights, path):
@@ -157,9 +168,21 @@ def compare(model, weights, args, folded, path):
         raise AdminError(
             f"{path}: the folded model puts out something else: logits differ by {differences[0]:.1e}, and by "
             f"{differences[1]:.1e} as they are stored, of which rounding explains {noise:.1e}. Nothing was written. "
-            "Half-precision weights fold better after admin-fairseq average --inputs CHECKPOINT --output FLOAT32"
+            f"{whose(model)}Half-precision weights fold better after admin-fairseq average --inputs CHECKPOINT --output FLOAT32"
         )
     return differences[1]
+
+
+def whose(model):
+    """Return a sentence about layers that are derived from ours, and may compute something else; empty without such."""
+    layers = [layer for stack in (model.encoder, model.decoder) for layer in stack.layers]
+    parts = [model, model.encoder, model.decoder, *layers]
+    foreign = {f"{type(part).__module__}.{type(part).__qualname__}" for part in parts if not is_ours(part)}
+    return f"Is it because of the architecture's own {', '.join(sorted(foreign))}? " if foreign else ""
+
+
+def is_ours(module):
+    return type(module).__module__.split(".")[0] in ("admin_fairseq", "fairseq")
 
 
 def rounded_otherwise(weights, seed=1):

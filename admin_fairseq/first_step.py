@@ -15,8 +15,8 @@ import torch
 
 from . import options, profile_file
 from .errors import AdminError
-from .omega_init import apply_profile
-from .profiling import profile_omega
+from .omega_init import apply_profile, fill_master_weights
+from .profiling import Profile, SiteProfile, profile_omega
 from .residual import named_sites
 from .version import __version__
 
@@ -51,9 +51,9 @@ def start(model, sample, optimizer, args):
         logger.info("omegas come from the checkpoint; nothing is profiled")
         return
     profile = measure(model, sample, optimizer, args)
-    share_from_first_process(model, profile)
-    refresh_master_weights(optimizer)
-    args.admin_omega = {name: float(site.omega[0]) for name, site in named_sites(model).items()}
+    omegas = share_from_first_process(model, profile)
+    fill_master_weights(optimizer, model, omegas)
+    args.admin_omega = omegas
 
 
 def measure(model, sample, optimizer, args):
@@ -69,7 +69,7 @@ def measure(model, sample, optimizer, args):
     try:
         profile = profile_omega(model, sample, count_padding=args.admin_count_padding)
     except RuntimeError as error:
-        if "out of memory" not in str(error):
+        if not is_out_of_memory(error):
             raise
         # fairseq would skip the batch and train on, with omega = 1; and other processes would wait for ever
         raise AdminError("profiling: the first batch does not fit into memory; lower --max-tokens") from error
@@ -81,6 +81,11 @@ def measure(model, sample, optimizer, args):
     logger.info("profile of the first training batch:\n%s", profile_file.table(profile))
     logger.info("profile written to %s", path)
     return profile
+
+
+def is_out_of_memory(error):
+    """Whether torch says so, of a GPU's memory or of the machine's."""
+    return any(words in str(error) for words in ("out of memory", "not enough memory", "can't allocate memory"))
 
 
 def provenance(model, sample, optimizer, args):
@@ -121,34 +126,15 @@ def is_distributed():
     return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
-@torch.no_grad()
 def share_from_first_process(model, profile):
-    """Give every process the omegas that the first one measured."""
-    if profile is not None:
-        apply_profile(model, profile)
+    """Give every process the omegas that the first one measured; returns ``{site: omega}``, as they were measured."""
+    names = list(named_sites(model))
     if is_distributed():
-        for site in named_sites(model).values():
-            torch.distributed.broadcast(site.omega.data, src=0)
-
-
-@torch.no_grad()
-def refresh_master_weights(optimizer):
-    """Copy the model's weights into fairseq's float32 master copies (``--fp16``, ``--bf16``).
-
-    fairseq makes these copies before the first step and writes them over the model's weights after
-    it: an omega that is set in between would be lost. They are one flat tensor per device, or a
-    list with ``--fp16-no-flatten-grads``; other precisions have none.
-    """
-    masters = getattr(optimizer, "fp32_params", None)
-    if masters is None:
-        return
-    if not isinstance(masters, dict):
-        for weight, master in zip(optimizer.fp16_params, masters):
-            master.data.copy_(weight.data)
-        return
-    for device, master in masters.items():
-        weights = [w for w in optimizer.fp16_params if len(masters) == 1 or w.device.index == device]
-        offset = 0
-        for weight in weights:
-            master.data[offset : offset + weight.numel()].copy_(weight.data.view(-1))
-            offset += weight.numel()
+        values = list(profile.omega.values()) if profile is not None else [0.0] * len(names)
+        shared = torch.tensor(values, dtype=torch.float64, device=next(model.parameters()).device)
+        torch.distributed.broadcast(shared, src=0)
+        omegas = dict(zip(names, shared.tolist()))
+    else:
+        omegas = dict(profile.omega)
+    apply_profile(model, Profile(OrderedDict((name, SiteProfile(omegas[name])) for name in names)))
+    return omegas

@@ -32,6 +32,7 @@ INIT_TYPES = (
     "rezero_postln",
     "looklinear",
 )
+MEASURED_TYPES = ("adaptive-profiling", "adaptive-auto")  # their omegas come from the first training batch
 OUTPUT_CHANGES = ("O(logn)", "O(1)", "O(n)")
 MIRRORED = ("relu", "gelu", "gelu_fast", "gelu_accurate")  # activations with a(x) - a(-x) = x
 
@@ -100,7 +101,8 @@ def check_scales(model, state):
     if kinds[0] != kinds[1]:
         raise AdminError(
             f"the checkpoint was trained with --init-type {kinds[0]}, and this model is of --init-type {kinds[1]}: "
-            "use the init type of the training, or another --save-dir to start anew"
+            "use the init type of the training; or start anew, with another --save-dir and without --finetune-from-model "
+            "and --restore-file"
         )
     for name, value in ours.items():
         given = theirs.get(name)

@@ -45,6 +45,11 @@ class ResidualSites:
             )
 
 
+def name_dropout(layer, name):
+    """Give a layer's dropout the name that ``--retain-dropout-modules`` knows it by in fairseq's documentation."""
+    layer.dropout_module.module_name = layer.activation_dropout_module.module_name = name
+
+
 class AdminEncoderLayer(ResidualSites, TransformerEncoderLayerBase):
     """Encoder layer with the sites ``self_attn_residual`` and ``ffn_residual``."""
 
@@ -54,6 +59,7 @@ class AdminEncoderLayer(ResidualSites, TransformerEncoderLayerBase):
         self.can_use_fastpath = False
         for name in FASTPATH_COPIES:
             self._parameters.pop(name, None)
+        name_dropout(self, "TransformerEncoderLayer")
         add_sites(self, cfg, "encoder", ["self_attn_residual", "ffn_residual"])
 
     def forward(self, x, *args, **kwargs):
@@ -75,6 +81,7 @@ class AdminDecoderLayer(ResidualSites, TransformerDecoderLayerBase):
 
     def __init__(self, cfg, no_encoder_attn=False, **kwargs):
         super().__init__(cfg, no_encoder_attn, **kwargs)
+        name_dropout(self, "TransformerDecoderLayer")
         names = ["self_attn_residual", "encoder_attn_residual", "ffn_residual"]
         if no_encoder_attn:
             names.remove("encoder_attn_residual")

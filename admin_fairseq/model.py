@@ -1,4 +1,9 @@
-"""The ``admin_transformer`` architectures: fairseq's ``transformer`` with Admin's residual sites."""
+"""The ``admin_transformer`` architectures: fairseq's ``transformer`` with Admin's residual sites.
+
+Here a model is built, and nothing else: what a training does to it is in ``training``.
+"""
+
+import torch
 
 from fairseq.dataclass.utils import gen_parser_from_dataclass
 from fairseq.distributed import fsdp_wrap
@@ -11,22 +16,61 @@ from fairseq.models.transformer.transformer_legacy import (
 )
 from fairseq.modules.checkpoint_activations import checkpoint_wrapper
 
-from . import first_step, init_types, omega_init, options, trace
-from .layers import AdminDecoderLayer, AdminEncoderLayer
+from . import init_types, omega_init, options
+from .errors import AdminError, raise_all
+from .layers import FASTPATH_COPIES, AdminDecoderLayer, AdminEncoderLayer
+from .residual import named_sites
+from .weights import depths, differences
 
 
 class AdminTransformerEncoder(TransformerEncoderBase):
     """fairseq's encoder over :class:`AdminEncoderLayer`."""
 
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.dropout_module.module_name = "TransformerEncoder"  # what --retain-dropout-modules calls it
+
     def build_encoder_layer(self, cfg):
         return wrap_layer(AdminEncoderLayer(cfg, return_fc=self.return_fc), cfg)
+
+    def upgrade_state_dict_named(self, state_dict, name):
+        """Bring weights of older releases up to date, as fairseq does."""
+        keep_final_norm(self, state_dict, name)
+        return super().upgrade_state_dict_named(state_dict, name)
 
 
 class AdminTransformerDecoder(TransformerDecoderBase):
     """fairseq's decoder over :class:`AdminDecoderLayer`."""
 
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.dropout_module.module_name = "TransformerDecoder"
+
     def build_decoder_layer(self, cfg, no_encoder_attn=False):
         return wrap_layer(AdminDecoderLayer(cfg, no_encoder_attn), cfg)
+
+    def upgrade_state_dict_named(self, state_dict, name):
+        """Bring weights of older releases up to date, as fairseq does.
+
+        fairseq adds an output projection where the embedding is shared, also to an adaptive softmax, which has
+        none: such checkpoints could not be loaded.
+        """
+        keep_final_norm(self, state_dict, name)
+        super().upgrade_state_dict_named(state_dict, name)
+        if self.adaptive_softmax is not None:
+            state_dict.pop(f"{name}.output_projection.weight", None)
+        return state_dict
+
+
+def keep_final_norm(stack, state_dict, name):
+    """Say that weights are today's where they have Pre-LN's final LayerNorm.
+
+    fairseq takes weights without a ``version`` for those of an old release, which had no such LayerNorm, and drops
+    it; its EMA of weights is without.
+    """
+    if stack.layer_norm is not None and f"{name}.layer_norm.weight" in state_dict:
+        state_dict.setdefault(f"{name}.version", torch.Tensor([3]))
+
 
 
 def wrap_layer(layer, cfg):
@@ -57,23 +101,22 @@ class AdminTransformerModel(TransformerModel):
 
     @classmethod
     def build_model(cls, args, task):
-        """Build the model and start its omegas as ``--init-type`` says.
+        """Build the model; ``--init-type adaptive`` fills its omegas from the profile.
 
         Raises:
             AdminError: if flags contradict each other, or the profile is missing or does not fit.
         """
         stored, args = args, options.complete(args)
         options.check(args)
-        model = super().build_model(args, task)
+        with options.embeddings_from_checkpoint(args):
+            model = super().build_model(args, task)
         model.flags = args  # as the command line has them; fairseq's model.cfg nests them
-        if args.trace_interval:
-            trace.trace_training(model, args, task)
         if args.freeze_first_omega:
             omega_init.freeze_first(model)
         if args.init_type == "adaptive":
             options.store_omega(stored, omega_init.start(model, args))
-        elif args.init_type in ("adaptive-profiling", "adaptive-auto"):
-            first_step.profile_at_first_step(model, args, task)
+        elif args.init_type in init_types.MEASURED_TYPES:
+            model.register_forward_pre_hook(refuse_unmeasured)
         return model
 
     @classmethod
@@ -90,12 +133,58 @@ class AdminTransformerModel(TransformerModel):
         """Load as any model does.
 
         Raises:
-            AdminError: if the weights were trained with another kind of residual sites.
+            AdminError: if the weights were trained with another kind of residual sites, or are of another depth, size or
+                vocabulary.
         """
         init_types.check_scales(self, state_dict)
+        check_fit(self, state_dict, kwargs.get("model_cfg"))
         result = super().load_state_dict(state_dict, *args, **kwargs)
         self.restored = True
         return result
+
+
+def refuse_unmeasured(model, inputs):
+    """Refuse to train with omegas that were not measured yet; a forward pre-hook.
+
+    fairseq's trainer measures before the first step (see ``training``). A training loop of one's own would go on
+    with omega = 1, which is plain Post-LN.
+
+    Raises:
+        AdminError: with the lines that such a loop needs.
+    """
+    if not (model.training and torch.is_grad_enabled()):
+        return
+    omegas = [site.omega for site in named_sites(model).values()]
+    if not model.restored and all(bool((omega == 1).all()) for omega in omegas):
+        raise AdminError(
+            f"--init-type {model.flags.init_type}: this model is trained before its omegas were measured, which only "
+            "fairseq-train's trainer does by itself. In a training loop of your own, before the first step and on its batch:\n"
+            "  from admin_fairseq.profiling import profile_omega\n"
+            "  from admin_fairseq.omega_init import apply_profile\n"
+            "  apply_profile(model, profile_omega(model, sample))"
+        )
+
+
+def check_fit(model, state_dict, model_cfg=None):
+    """Refuse weights of another depth, size or vocabulary in one message, where torch lists every name.
+
+    Raises:
+        AdminError: with the first differences.
+    """
+    if any(getattr(model_cfg, f"{stack}_layers_to_keep", None) for stack in ("encoder", "decoder")):
+        return  # fairseq leaves layers out of the weights after this
+    theirs = dict(state_dict)
+    model.upgrade_state_dict(theirs)
+    theirs = {name: value for name, value in theirs.items() if name.rpartition(".")[2] not in FASTPATH_COPIES}
+    ours = model.state_dict()
+    problems = differences(ours, theirs)
+    if depths(ours) != depths(theirs):
+        problems.insert(0, f"{depths(theirs)} layers in the checkpoint, {depths(ours)} in the model")
+    raise_all(
+        "the checkpoint is not of this model; train with its architecture and on a data-bin with its dictionaries "
+        "(fairseq-preprocess --srcdict --tgtdict):",
+        problems,
+    )
 
 
 register_model_architecture("admin_transformer", "admin_transformer")(base_architecture)

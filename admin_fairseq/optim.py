@@ -1,7 +1,8 @@
 """``--optimizer radam``: rectified Adam (Liu et al., ICLR 2020, arXiv 1908.03265), the papers' optimizer.
 
 fairseq has none; torch's is used. It is element-wise, so that it runs on fairseq's flat float32
-master weights (``--fp16``, ``--bf16``) as it does on the weights themselves.
+master weights (``--fp16``, ``--bf16``) as it does on the weights themselves. Where there are no such copies
+(``--memory-efficient-fp16``, ``--memory-efficient-bf16``), its state and its arithmetic are in float32 all the same.
 """
 
 from collections.abc import Collection
@@ -13,6 +14,8 @@ from fairseq import utils
 from fairseq.dataclass import FairseqDataclass
 from fairseq.optim import FairseqOptimizer, register_optimizer
 from omegaconf import II
+
+HALVES = (torch.float16, torch.bfloat16)
 
 
 @dataclass
@@ -27,13 +30,51 @@ class RAdamConfig(FairseqDataclass):
     lr: List[float] = II("optimization.lr")
 
 
+class Float32StateRAdam(torch.optim.RAdam):
+    """torch's RAdam, which computes in float32 for weights in half precision, as fairseq's Adam does.
+
+    Only the weights themselves are rounded, after each step. For float32 weights it is torch's, bit for bit.
+    """
+
+    def _init_group(self, group, params_with_grad, grads, exp_avgs, exp_avg_sqs, state_steps):
+        """Hand torch's step float32 copies of half-precision weights and gradients, with float32 moments."""
+        wide = {"params": [], **{key: value for key, value in group.items() if key != "params"}}
+        for param in group["params"]:
+            if param.dtype not in HALVES or param.grad is None:
+                wide["params"].append(param)
+                continue
+            copy = param.detach().float()
+            copy.grad = param.grad.float()
+            state = {key: self._moment(key, value, copy) for key, value in self.state[param].items()}
+            self.state[copy] = self.state[param] = state
+            self._copies.append((param, copy))
+            wide["params"].append(copy)
+        return super()._init_group(wide, params_with_grad, grads, exp_avgs, exp_avg_sqs, state_steps)
+
+    @staticmethod
+    def _moment(key, value, copy):
+        """A moment that was loaded is where the checkpoint was, and perhaps in half precision."""
+        return value.to(copy) if key in ("exp_avg", "exp_avg_sq") else value
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        """Update the weights; returns what ``closure`` returns."""
+        self._copies = []
+        loss = super().step(closure)
+        for param, copy in self._copies:
+            param.copy_(copy)
+            self.state[param] = self.state.pop(copy)
+        self._copies = []
+        return loss
+
+
 @register_optimizer("radam", dataclass=RAdamConfig)
 class FairseqRAdam(FairseqOptimizer):
-    """torch.optim.RAdam behind fairseq's optimizer interface."""
+    """torch's RAdam behind fairseq's optimizer interface."""
 
     def __init__(self, cfg, params):
         super().__init__(cfg)
-        self._optimizer = torch.optim.RAdam(params, **self.optimizer_config)
+        self._optimizer = Float32StateRAdam(params, **self.optimizer_config)
 
     @property
     def optimizer_config(self):
@@ -46,6 +87,10 @@ class FairseqRAdam(FairseqOptimizer):
             "weight_decay": self.cfg.weight_decay,
             "decoupled_weight_decay": True,
         }
+
+    @property
+    def supports_memory_efficient_fp16(self):
+        return True
 
     @property
     def supports_flat_params(self):

@@ -7,7 +7,7 @@ import shlex
 import sys
 from argparse import Namespace
 from collections import OrderedDict
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, fields
 from typing import Optional
 
@@ -69,6 +69,7 @@ class AdminOptions(FairseqDataclass):
     )
 
 
+EMBED_PATHS = ("encoder_embed_path", "decoder_embed_path")
 ADMIN_FLAGS = tuple(flag.name for flag in fields(AdminOptions) if flag.name != "_name")
 
 
@@ -119,6 +120,18 @@ def checkpoint_to_restore(args):
     return next((path for path in candidates if path and os.path.isfile(path)), None)
 
 
+@contextmanager
+def embeddings_from_checkpoint(args):
+    """Let no ``--*-embed-path`` be read where a checkpoint brings the embeddings: the files may be gone by then."""
+    paths = {name: getattr(args, name, None) for name in EMBED_PATHS}
+    if checkpoint_to_restore(args):
+        vars(args).update(dict.fromkeys(EMBED_PATHS))
+    try:
+        yield
+    finally:
+        vars(args).update(paths)
+
+
 def checkpoints_in(args):
     """Return the checkpoints in the run's --save-dir."""
     save_dir = getattr(args, "save_dir", None)
@@ -166,6 +179,12 @@ def check(args):
         problems.append(f"--trace-interval {args.trace_interval}: 0 for never, or a number of updates")
     if args.trace_interval and sharded:
         problems.append("--trace-interval with --ddp-backend fully_sharded: its flat shards have no sites to look at")
+    if not checkpoint_to_restore(args):
+        problems += [
+            f"--{name.replace('_', '-')} {_given(args, name)}: no such file"
+            for name in EMBED_PATHS
+            if _given(args, name) and not os.path.isfile(_given(args, name))
+        ]
     raise_all("these flags cannot work:", problems)
     if args.init_type == "default":
         return
@@ -182,7 +201,11 @@ def check(args):
             rules.append((number < 1, f"--{flag.replace('_', '-')} {number}: its scales are of two stacks"))
     if args.init_type != "looklinear":
         rules += [
-            (_given(args, f"{stack}_normalize_before"), f"--{stack}-normalize-before: leave it out, this is not Pre-LN")
+            (
+                _given(args, f"{stack}_normalize_before"),
+                f"--{stack}-normalize-before: leave it out, this is not Pre-LN (Pre-LN is --init-type default with both "
+                "normalize-before flags; architectures that end in _t2t have them set)",
+            )
             for stack in ("encoder", "decoder")
         ]
     else:

@@ -22,6 +22,9 @@ def stock_flags(args, routes):
         args.share_all_embeddings = False
     if routes["decoder"] == "c":
         args.share_decoder_input_output_embed = False
+    if args.adaptive_softmax_cutoff and args.share_decoder_input_output_embed:
+        # it shares nothing with the embedding, and fairseq cannot load it where flags say that it does
+        args.share_all_embeddings = args.share_decoder_input_output_embed = False
     for name in ADMIN_FLAGS + ("admin_omega",):
         if hasattr(args, name):
             delattr(args, name)
@@ -33,4 +36,6 @@ def stock_flags(args, routes):
 
 def embedding_tables(args):
     """Return how many tables of the target vocabulary's size, or more, a model has."""
+    if args.adaptive_softmax_cutoff:
+        return 1 if args.share_all_embeddings else 2
     return 1 if args.share_all_embeddings else 2 if args.share_decoder_input_output_embed else 3

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from admin_fairseq.analysis import dependency, gradients, output_change, probe, stability
-from admin_fairseq.checkpoints import differences
+from admin_fairseq.weights import differences
 from admin_fairseq.errors import AdminError
 from admin_fairseq.omega_init import apply_profile
 from admin_fairseq.profiling import profile_omega

@@ -4,8 +4,9 @@ import argparse
 
 import pytest
 import torch
-from admin_fairseq import first_step, profile_file
+from admin_fairseq import profile_file, training
 from admin_fairseq.errors import AdminError
+from admin_fairseq.omega_init import fill_master_weights
 from admin_fairseq.residual import named_sites
 from fairseq.optim.fp16_optimizer import FP16Optimizer
 from helpers import adaptive, arguments, batch, build, build_from, task
@@ -22,7 +23,9 @@ def train_step(on_task, model, sample):
 def prepare(tmp_path, init_type, monkeypatch, **flags):
     on_task = task()
     monkeypatch.setattr(type(on_task), "train_step", lambda self, sample, model, *_: "trained", raising=True)
-    return on_task, build(on_task=on_task, init_type=init_type, save_dir=str(tmp_path), **flags)
+    model = build(on_task=on_task, init_type=init_type, save_dir=str(tmp_path), **flags)
+    training.prepare(model, on_task)  # as fairseq's trainer has it
+    return on_task, model
 
 
 def test_profiling_writes_the_file_and_exits_0(tmp_path, monkeypatch, caplog):
@@ -44,10 +47,11 @@ def test_auto_profiles_once_and_trains_on(tmp_path, monkeypatch):
     on_task, _ = prepare(tmp_path, "default", monkeypatch)
     args = arguments(init_type="adaptive-auto", save_dir=str(tmp_path))
     model = build_from(args, on_task)
+    training.prepare(model, on_task)
     assert train_step(on_task, model, batch()) == "trained"
     omegas = {name: site.omega[0].item() for name, site in named_sites(model).items()}
     assert len(set(omegas.values())) == 9  # two ones, and all others differ
-    assert args.admin_omega == omegas
+    assert {name: float(torch.tensor(omega)) for name, omega in args.admin_omega.items()} == omegas
     assert profile_file.load(tmp_path / "admin.profile").omega == pytest.approx(omegas)
     (tmp_path / "admin.profile").unlink()
     assert train_step(on_task, model, batch(seed=2)) == "trained"
@@ -133,7 +137,7 @@ def test_master_weights_follow(flatten, dtype, monkeypatch):
     with torch.no_grad():
         for site in named_sites(model).values():
             site.omega.fill_(1.75)
-    first_step.refresh_master_weights(optimizer)
+    fill_master_weights(optimizer, model, {name: 1.75 for name in named_sites(model)})
     params = optimizer.fp16_params
     if flatten:
         (master,) = optimizer.fp32_params.values()

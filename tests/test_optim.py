@@ -64,7 +64,7 @@ def test_is_registered_and_fit_for_half_precision():
     assert optim.OPTIMIZER_REGISTRY["radam"] is FairseqRAdam
     optimizer = build(torch.nn.Parameter(torch.ones(1)))
     assert optimizer.supports_flat_params
-    assert not optimizer.supports_memory_efficient_fp16
+    assert optimizer.supports_memory_efficient_fp16
 
 
 def test_state_survives_saving():

@@ -4,7 +4,10 @@ Importing the package applies them: ``--user-dir`` imports it while the command 
 before any file is read. What is broken was measured on ve-fairseq 0.12.3 (fairseq's main branch)
 with torch 2.13 and numpy 2.3. One module an idea:
 
-- ``loading``       torch.load, which refuses what fairseq keeps in its checkpoints
+- ``loading``       torch.load, which refuses what fairseq keeps in its checkpoints, and takes damaged ones
+- ``saving``        what fairseq saves becomes plain values
+- ``evaluation``    flags are read, and not run
+- ``save_dir``      one training a folder
 - ``batching``      the last batch
 - ``numpy_names``   names that numpy 2 no longer has
 - ``precision``     ``--bf16``
@@ -16,9 +19,12 @@ import atexit
 import logging
 
 from .batching import keep_last_batch
-from .loading import allow_checkpoint_classes, trust_broadcasts
+from .evaluation import evaluate_no_flags
+from .loading import allow_checkpoint_classes, trust_broadcasts, verify_what_is_loaded
 from .numpy_names import restore_numpy_names
 from .precision import train_bf16_without_tpu
+from .save_dir import lock_save_dirs
+from .saving import save_plain_values
 from .shutdown import stop_data_loading
 
 
@@ -28,6 +34,10 @@ def apply():
     logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.WARNING)
     allow_checkpoint_classes()
     trust_broadcasts()
+    verify_what_is_loaded()
+    save_plain_values()
+    evaluate_no_flags()
+    lock_save_dirs()
     keep_last_batch()
     restore_numpy_names()
     train_bf16_without_tpu()

@@ -1,0 +1,48 @@
+"""Putting a checkpoint together that fairseq loads, from flags and weights."""
+
+import logging
+import warnings
+from argparse import Namespace
+from typing import Any, Dict, List, Optional
+
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from omegaconf import OmegaConf
+
+from ..errors import AdminError
+from ..weights import Weights
+
+
+def cfg_of(args: Namespace) -> Dict[str, Any]:
+    """Return flags in the layout in which today's fairseq stores them, section by section.
+
+    Raises:
+        AdminError: if fairseq does not understand them.
+    """
+    logging.getLogger("hydra").setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # hydra's, of how fairseq calls it
+            cfg = convert_namespace_to_omegaconf(args)
+    except Exception as error:  # hydra raises its own for flags that are unknown or of another type
+        raise AdminError(f"fairseq cannot read these flags: {error}") from None
+    return OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+
+
+def assemble(
+    cfg: Dict[str, Any],
+    weights: Weights,
+    history: Optional[List[Dict[str, Any]]] = None,
+    task_state: Optional[Dict[str, Any]] = None,
+    extra_state: Optional[Dict[str, Any]] = None,
+) -> Dict[str, Any]:
+    """Return a checkpoint that fairseq loads, without an optimizer's state: ``history`` and the rest may be another's."""
+    nothing = {"criterion_name": None, "optimizer_name": None, "lr_scheduler_state": {"best": None}, "num_updates": 0}
+    return {
+        "args": None,
+        "cfg": cfg,
+        "model": weights,
+        "criterion": None,
+        "optimizer_history": [{**nothing, **item} for item in history or [{}]],
+        "task_state": task_state or {},
+        "extra_state": {"train_iterator": {"epoch": 1}, **(extra_state or {})},
+    }

@@ -1,0 +1,51 @@
+"""fairseq calls ``eval`` on flags, and a checkpoint may bring them: here they are read as values, and not run.
+
+``fairseq.utils.eval_str_list``, ``eval_str_dict`` and ``eval_bool`` serve command lines and stored flags alike; some
+models call ``eval`` themselves. In all of these the name now means :func:`admin_fairseq.literal.literal`, which knows all
+that flags hold: numbers, lists, dictionaries, ``[(512, 3)] * 20``.
+"""
+
+import importlib
+import sys
+
+from ..literal import literal
+
+# those of fairseq's modules that call eval on a flag (main branch; found with grep)
+CALLERS = (
+    "utils",
+    "optim.adam",
+    "optim.adafactor",
+    "optim.adamax",
+    "optim.cpu_adam",
+    "optim.fused_lamb",
+    "criterions.ctc",
+    "models.fconv",
+    "models.fconv_lm",
+    "models.fconv_self_att",
+    "models.lightconv_lm",
+    "models.transformer_lm",
+    "models.hubert.hubert",
+    "models.multires_hubert.multires_hubert",
+    "models.speech_to_text.s2t_wav_transformer",
+    "models.wav2vec.wav2vec",
+    "models.wav2vec.wav2vec2",
+    "data.audio.raw_audio_dataset",
+    "data.codedataset",
+    "dataclass.utils",
+)
+
+
+def evaluate_no_flags():
+    """Have every caller of ``eval`` in fairseq read values instead."""
+    for name in CALLERS:
+        module = sys.modules.get(f"fairseq.{name}") or _imported(f"fairseq.{name}")
+        if module is not None and "eval" not in vars(module):
+            module.eval = literal  # a module's own name comes before the builtin one
+
+
+def _imported(name):
+    """Import a module that fairseq loads later, if this release has it and what it needs."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None

@@ -1,0 +1,98 @@
+"""Checkpoints that can be read anywhere: what fairseq saves becomes plain values first.
+
+torch.load refuses whatever it does not know (since 2.6), and a training that ended well would be refused by every
+command after it: ``--eval-bleu`` leaves numpy arrays in the meters, and other flags and tasks may leave other things.
+"""
+
+import argparse
+import enum
+import functools
+import logging
+import pathlib
+from collections import OrderedDict, defaultdict
+from collections.abc import Mapping
+from typing import List
+
+import numpy as np
+import torch
+from omegaconf import OmegaConf
+
+from .marks import is_mended, mark
+
+logger = logging.getLogger(__name__)
+PLAIN = (type(None), bool, int, float, str, bytes, torch.Tensor, torch.dtype, torch.device)
+
+
+def save_plain_values():
+    """Have fairseq save plain values, and meters take them back."""
+    from fairseq import checkpoint_utils
+    from fairseq.logging.meters import AverageMeter
+
+    save, load_meter = checkpoint_utils.torch_persistent_save, AverageMeter.load_state_dict
+    if is_mended(save):
+        return
+
+    @functools.wraps(save)
+    def save_plain(obj, filename, async_write=False):
+        return save(plain(obj), filename, async_write=async_write)
+
+    @functools.wraps(load_meter)
+    def load_counts(self, state_dict):
+        """Counts are arrays while they are added up, and lists in a file."""
+        load_meter(self, state_dict)
+        for name in ("val", "sum"):
+            if isinstance(getattr(self, name), list):
+                setattr(self, name, np.array(getattr(self, name)))
+
+    checkpoint_utils.torch_persistent_save = mark(save_plain)
+    AverageMeter.load_state_dict = mark(load_counts)
+
+
+def plain(state):
+    """Return a checkpoint in which numpy's arrays and numbers, enumerations, paths and the like are plain values.
+
+    What has no plain value stays as it is; the log says that such a file cannot be read again, and where it is.
+    """
+    odd: List[str] = []
+    result = _plain(state, "", odd)
+    for where in odd:
+        logger.warning("the checkpoint holds %s, which is no plain value: torch will refuse to load it", where)
+    return result
+
+
+def _plain(value, where, odd):
+    if type(value) in PLAIN or isinstance(value, torch.Tensor):
+        return value
+    if isinstance(value, enum.Enum):
+        return _plain(value.value, where, odd)
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, pathlib.PurePath):
+        return str(value)
+    for kind in (bool, int, float, str):  # of a derived class
+        if isinstance(value, kind):
+            return kind(value)
+    if OmegaConf.is_config(value):
+        value = OmegaConf.to_container(value, resolve=True, enum_to_str=True)
+    if isinstance(value, argparse.Namespace):
+        return argparse.Namespace(**_plain(vars(value), where, odd))
+    if isinstance(value, Mapping):
+        items = [(_plain(key, where, odd), _plain(item, f"{where}.{key}".lstrip("."), odd)) for key, item in value.items()]
+        ordered = isinstance(value, OrderedDict) and not isinstance(value, defaultdict)
+        return _keep_metadata(value, OrderedDict(items)) if ordered else dict(items)
+    if isinstance(value, (list, tuple)):
+        items = [_plain(item, f"{where}[{number}]", odd) for number, item in enumerate(value)]
+        return items if isinstance(value, list) else tuple(items)
+    if isinstance(value, (set, frozenset)):
+        return {_plain(item, where, odd) for item in value}
+    odd.append(f"a {type(value).__module__}.{type(value).__qualname__} at {where or 'its top'}")
+    return value
+
+
+def _keep_metadata(old, new):
+    """State dicts of torch's have their modules' versions beside their items."""
+    if hasattr(old, "_metadata"):
+        new._metadata = old._metadata
+    return new

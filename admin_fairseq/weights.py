@@ -1,0 +1,39 @@
+"""What keeps the weights of a state dict from being a model's: names, shapes, and numbers that are not finite."""
+
+from typing import Dict, List
+
+import torch
+
+Weights = Dict[str, torch.Tensor]
+IGNORED = ("_float_tensor", "embed_positions.weights")  # made anew by every model; older releases of fairseq stored them
+
+
+def non_finite(weights: Weights) -> List[str]:
+    """Return the names of weights that hold NaN or infinity."""
+    return [
+        name
+        for name, weight in weights.items()
+        if torch.is_tensor(weight) and weight.is_floating_point() and not torch.isfinite(weight).all()
+    ]
+
+
+def differences(ours: Weights, theirs: Weights) -> List[str]:
+    """Return what keeps the weights ``theirs`` from being loaded, one line each; the gravest first."""
+    known = {name: tuple(value.shape) for name, value in ours.items() if "version" not in name}
+    given = {name: tuple(value.shape) for name, value in theirs.items() if "version" not in name}
+    problems = [f"{name} is missing" for name in known if name not in given and not name.endswith(IGNORED)]
+    problems += [f"{name} is not the model's" for name in given if name not in known and not name.endswith(IGNORED)]
+    for name in known:
+        if name in given and known[name] != given[name]:
+            hint = "; the data-bin's dictionary is another" if "embed_tokens" in name else ""
+            problems.append(f"{name} is {given[name]}, and would have to be {known[name]}{hint}")
+    return problems if len(problems) < 10 else problems[:9] + [f"... and {len(problems) - 9} more"]
+
+
+def depths(weights: Weights) -> str:
+    """Return the depths of encoder and decoder that a state dict has, such as ``12-6``."""
+    found = []
+    for stack in ("encoder", "decoder"):
+        layers = {name.split(".")[2] for name in weights if name.startswith(f"{stack}.layers.")}
+        found.append(str(len(layers)))
+    return "-".join(found)
