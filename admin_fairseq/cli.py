@@ -10,7 +10,7 @@ from fairseq import utils
 
 from . import authors, average, export, profile_file
 from .ctranslate2_export import QUANTIZATIONS, export_ctranslate2
-from .errors import AdminError
+from .errors import AdminError, PrintableFormatter
 from .version import __version__
 
 
@@ -186,7 +186,9 @@ def import_user_dir(path):
 def main(argv=None):
     """Run the command; exit code 0 if it worked, 1 for a mistake in the files, 2 for one in the flags."""
     # force: importing fairseq has configured logging already
-    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr, force=True)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, force=True)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(PrintableFormatter("%(message)s"))
     warnings.filterwarnings("ignore", module="torch")  # it warns of how fairseq calls it
     argv = sys.argv[1:] if argv is None else list(argv)
     try:

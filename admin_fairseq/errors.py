@@ -1,6 +1,22 @@
 """Mistakes that the user can mend: one message, the way out, no traceback."""
 
+import logging
 import sys
+
+
+def printable(text: str) -> str:
+    """Return text without what a terminal would obey: what comes from a file may hold escape sequences."""
+    return "".join(
+        character if character.isprintable() or character in "\n\t" else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
+class PrintableFormatter(logging.Formatter):
+    """Log lines without control characters."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 class AdminError(RuntimeError):
@@ -9,6 +25,9 @@ class AdminError(RuntimeError):
     A RuntimeError, because fairseq's trainer lets those pass, while for any other kind it first
     writes ``crash.pt`` into the --save-dir.
     """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(printable(str(message)))
 
 
 def raise_all(heading, problems):
