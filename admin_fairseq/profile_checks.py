@@ -2,8 +2,9 @@
 
 - Its text is printable: nothing in it can steer a terminal.
 - Omegas lie within ``OMEGA_RANGE``. Real ones do by far: they start at 1 and grow with the root of depth.
-- Its numbers obey the recursion that they were measured by (see ``profiling``).
 - Its checksum is that of the rest of its text.
+- Without a checksum, its sites are a Transformer's in forward order, and its numbers obey the recursion that
+  they were measured by (see ``profiling``).
 
 The checks return what is wrong, as texts for people; whoever calls them raises.
 """
@@ -12,12 +13,14 @@ import hashlib
 import math
 import re
 
-from .residual import stack_of
+from .residual import BRANCHES, stack_of
 
 OMEGA_RANGE = (1e-4, 1e4)
 TOLERANCE = 1e-6  # of the recursion, relative; a file holds numbers to the last bit
 MOST = 10  # problems that a message lists
 CHECKSUM = "checksum"
+ROLES = tuple(BRANCHES)  # in forward order
+SITE = re.compile(rf"(encoder|decoder)\.layers\.(0|[1-9]\d{{0,5}})\.({'|'.join(ROLES)})", re.ASCII)
 # less than float() takes: not 1_000, and not the digits of all scripts
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(nan|inf)", re.IGNORECASE | re.ASCII)
 
@@ -78,6 +81,22 @@ def _not_within(what, value, low, high):
     if not low <= number <= high:
         return [f"{what} {number} is not {'at least 0' if high == math.inf else f'from {low:g} to {high:g}'}"]
     return []
+
+
+def out_of_order(names):
+    """Return the names that are no site of a Transformer, or not where forward order has them."""
+    problems, last = [], {}
+    for name in names:
+        match = SITE.fullmatch(name)
+        if not match:
+            problems.append(f"{shown(name)} is no residual site")
+            continue
+        stack, layer, role = match.groups()
+        before = last.get(stack, (-1, len(ROLES)))
+        last[stack] = place = (int(layer), ROLES.index(role))
+        if place <= before or place[0] > before[0] + 1:
+            problems.append(f"{name} is out of order")
+    return problems
 
 
 def against_recursion(sites):

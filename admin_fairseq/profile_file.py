@@ -120,14 +120,15 @@ def renew_checksum(path):
 
 
 def _check_damage(profile, text, digits, path):
-    """Refuse a wrong checksum; of older files, which have none, numbers that break the recursion."""
+    """Refuse a wrong checksum; of older files, which have none, lines that do not follow from each other."""
     way_out = (
         "If it is damaged, make it again, with --init-type adaptive-profiling. If it was edited by hand on purpose: "
         f"admin-fairseq profile {shlex.quote(os.fspath(path))} --renew-checksum"
     )
     problems = profile_checks.against_recursion(profile.sites)
     if digits is None:
-        _refuse("omegas do not follow from the variances, and there is no checksum:", problems, way_out)
+        problems = profile_checks.out_of_order(profile.sites) + problems
+        _refuse("its lines do not follow from each other, and it has no checksum:", problems, way_out)
     elif digits != profile_checks.checksum(text):
         raise ValueError(f"the checksum is wrong.\n{way_out}")
     elif problems:
@@ -220,7 +221,7 @@ def _parse(text):
     provenance = _parse_header(header[len(ABOUT) :])
     version, count, digits = (provenance.pop(key, None) for key in ("version", "sites", CHECKSUM))
     if version != VERSION:
-        raise ValueError(f"profile version {str(version)[:20]}, but this release reads version {VERSION}")
+        raise ValueError(f"profile version {version and shown(version)}, but this release reads version {VERSION}")
     if text.rstrip("\n").rsplit("\n", 1)[-1] != END:
         raise ValueError("the profile is cut short: its last line is missing")
     sites = OrderedDict()
@@ -231,7 +232,7 @@ def _parse(text):
                 raise ValueError(f"line {number}: {shown(name)} stands there twice")
             sites[name] = site
     if str(len(sites)) != count:
-        raise ValueError(f"the header says {str(count)[:20]} sites, but there are {len(sites)}")
+        raise ValueError(f"the header says {count and shown(count)} sites, but there are {len(sites)}")
     return Profile(sites, provenance), digits
 
 

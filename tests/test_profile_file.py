@@ -81,13 +81,13 @@ def test_every_truncation_of_a_two_column_file_is_noticed_line_by_line(tmp_path)
 @pytest.mark.parametrize(
     "change, message",
     [
-        (lambda t: t.replace("# version: 1", "# version: 2"), "version 2"),
+        (lambda t: t.replace("# version: 1", "# version: 2"), "version '2'"),
         (lambda t: t.replace("\t2.25\t", "\tnan\t"), "nan is not finite"),
         (lambda t: t.replace("\t2.25\t", "\ttwo\t"), "'two' is not a number"),
         (lambda t: t.replace("\t2.25\t", "\t-\t", 1), "omega is missing"),
         (lambda t: t.replace("\t2.25\t", "\t"), "3 columns instead of 4"),
         (lambda t: t.replace("layers.1.ffn", "layers.0.ffn"), "stands there twice"),
-        (lambda t: re.sub(r"encoder.layers.0.ffn.*\n", "", t), "the header says 4 sites, but there are 3"),
+        (lambda t: re.sub(r"encoder.layers.0.ffn.*\n", "", t), "the header says '4' sites, but there are 3"),
         (lambda t: "epoch 1 loss 3.2\n" + t, "not a profile"),
         (lambda t: t.replace("Admin profile", "Shopping list"), "not a profile"),
         (lambda t: "", "not a profile"),
