@@ -10,7 +10,7 @@ numpy break in fairseq. Read the modules in this order:
 4. ``model``         the architectures, and what ``--init-type`` does when a model is built
 5. ``options``       the flags, and the combinations that are refused
 6. ``profiling``     one forward pass over the sites -> ``Profile``
-7. ``profile_file``  ``Profile`` <-> a text file that a person can read
+7. ``profile_file``  ``Profile`` <-> a text file that a person can read (``profile_checks``: what is refused)
 8. ``omega_init``    ``Profile`` -> the model's omegas
 9. ``first_step``    stage 1 inside ``fairseq-train``, and ``--init-type adaptive-auto``
 10. ``trace``        what ``--trace-interval`` logs during training

@@ -26,6 +26,9 @@ def build_parser():
     command = commands.add_parser("profile", help="print a profile as a table, or draw it")
     command.add_argument("path", help="the profile: ours, or the authors' profile.ratio.init")
     command.add_argument("--plot", metavar="OUT.png", help="draw omega against depth, both stacks")
+    command.add_argument(
+        "--renew-checksum", action="store_true", help="first give a profile that was edited by hand a right checksum"
+    )
     command.set_defaults(run=run_profile)
 
     command = commands.add_parser(
@@ -113,6 +116,8 @@ def positive(text):
 
 
 def run_profile(args):
+    if args.renew_checksum:
+        profile_file.renew_checksum(args.path)
     profile = profile_file.load(args.path)
     for key, value in profile.provenance.items():
         print(f"{key}: {value}")

@@ -1,14 +1,18 @@
 """Profile -> model: fill every omega, by exact site names."""
 
+import glob
 import logging
+import os
+import shlex
 
 import torch
 
-from . import options, profile_file
+from . import options, profile_checks, profile_file
 from .errors import AdminError, raise_all
 from .residual import first_sites, named_sites
 
 logger = logging.getLogger(__name__)
+NAMED = 3  # sites that a message names of each kind
 
 
 @torch.no_grad()
@@ -16,8 +20,8 @@ def apply_profile(model, profile):
     """Fill each site's omega vector (C,) with the profile's scalar for it.
 
     Raises:
-        AdminError: if the sites of model and profile differ; it lists both differences, and the
-            model is untouched.
+        AdminError: if the sites of model and profile differ, or an omega is none that a model has; it
+            says all that differs, and the model is untouched.
     """
     sites = named_sites(model)
     missing = [name for name in sites if name not in profile.sites]
@@ -25,17 +29,69 @@ def apply_profile(model, profile):
     plain = [name for name, site in sites.items() if site.omega is None]
     if missing or foreign or plain:
         raise AdminError(
-            "the profile does not fit the model:"
+            f"the profile does not fit the model:{_depths(profile.sites, sites)}"
             + _listed("in the model but not in the profile", missing)
             + _listed("in the profile but not in the model", foreign)
             + _listed("in the model, but without an omega (its --init-type is not adaptive)", plain)
         )
+    problems = profile_checks.out_of_range(profile.sites)
+    raise_all("no model has the numbers of this profile:", profile_checks.first_of(problems))
     for name, omega in profile.omega.items():
-        sites[name].omega.fill_(omega)
+        sites[name].omega.fill_(float(omega))
+
+
+def _depths(ours, theirs):
+    """Return how many layers a profile and a model have, as text; nothing if they have as many."""
+    depths = []
+    for names in (ours, theirs):
+        layers = {tuple(name.split(".")[:3]) for name in names}
+        depths.append("-".join(str(sum(layer[0] == stack for layer in layers)) for stack in ("encoder", "decoder")))
+    if depths[0] == depths[1]:
+        return ""
+    return f" {depths[0]} against {depths[1]} (layers of the profile against layers of the model)"
 
 
 def _listed(what, names):
-    return "".join(f"\n  - {what}: {name}" for name in names)
+    lines = [f"\n  - {what}: {name}" for name in names[:NAMED]]
+    more = len(names) - NAMED
+    return "".join(lines) + (f"\n    ... and {more} more" if more > 0 else "")
+
+
+@torch.no_grad()
+def fill_master_weights(optimizer, model, omegas):
+    """Write unrounded omegas into the float32 copies of the weights that fairseq trains (``--fp16``, ``--bf16``).
+
+    fairseq makes the copies from the model's weights, after half precision has rounded them (by up to
+    0.4 % in bfloat16), and writes them over the model's weights after every update.
+
+    Args:
+        optimizer: fairseq's optimizer. Without such copies (float32, amp, memory-efficient) nothing is done.
+        model: the model that it trains, not wrapped.
+        omegas: ``{site: float}``. A frozen omega is in no optimizer, and stays as it is.
+    """
+    values = {id(site.omega): omegas[name] for name, site in named_sites(model).items() if name in omegas}
+    for weight, master in master_weights(optimizer):
+        if id(weight) in values:
+            master.fill_(values[id(weight)])
+
+
+def master_weights(optimizer):
+    """Return ``[(weight of the model, its float32 copy)]`` of fairseq's ``FP16Optimizer``; else an empty list.
+
+    The copies are slices of one flat tensor per device, or with ``--fp16-no-flatten-grads`` and
+    ``--bf16`` tensors of their own; both are written through.
+    """
+    masters = getattr(optimizer, "fp32_params", None)
+    if masters is None:
+        return []
+    if not isinstance(masters, dict):
+        return [(weight, master.data) for weight, master in zip(optimizer.fp16_params, masters)]
+    pairs = []
+    for device, flat in masters.items():
+        # one tensor holds all weights wherever they are; several (pipelines) those of their device
+        weights = [w for w in optimizer.fp16_params if len(masters) == 1 or w.device.index == device]
+        pairs += zip(weights, flat.data.split([weight.numel() for weight in weights]))
+    return pairs
 
 
 def freeze_first(model):
@@ -68,7 +124,8 @@ def start(model, args):
     try:
         profile = profile_file.load(path)
     except AdminError as error:
-        raise AdminError(f"{error}\n{_advice(path)}") from None
+        others = "" if os.path.exists(path) else _other_seeds(args)
+        raise AdminError(f"{error}\n{others}{_advice(path)}") from None
     try:
         apply_profile(model, profile)
         check_origin(profile, args)
@@ -83,6 +140,18 @@ def _advice(path):
         init_type="adaptive-profiling", admin_profile=path, encoder_layerdrop=None, decoder_layerdrop=None
     )
     return f"Make the profile of this model with\n  {command}\nand name it with --admin-profile {path}"
+
+
+def _other_seeds(args):
+    """Return how to train from another seed's profile: one that lies in a folder beside --save-dir, if any."""
+    folder = glob.escape(getattr(args, "save_dir", None) or ".")
+    beside = os.path.normpath(os.path.join(folder, os.pardir, "*", "admin.profile"))
+    found = [name for name in sorted(glob.glob(beside)) if os.path.isfile(name) and name.isprintable()]
+    found = [f"--admin-profile {shlex.quote(name)}" for name in found]
+    if not found:
+        return "One profile serves several seeds: if a run of another seed has made it, name it with --admin-profile.\n"
+    lines = ["One profile serves several seeds. Beside this run lie these; name the one of this model:"]
+    return "\n  ".join(lines + profile_checks.first_of(found, NAMED)) + "\n"
 
 
 def check_origin(profile, args):

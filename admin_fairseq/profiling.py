@@ -12,6 +12,10 @@ the authors' code, which made the published numbers, has this recursion, and so 
 Var is the population variance over all T x B x C elements, in float32; f_i is taken after the
 branch's dropout, in training mode; omega_i is already in effect when the sites after it are
 measured. The authors' code counts padding positions; we leave them out unless asked.
+
+The omega_i of the recursion is never rounded. The model runs with the omega_i of its own precision, and
+the LayerNorm after the site takes out most of what that rounding does; in the recursion the rounding of
+every site would go into all later ones, and a bfloat16 profile of 100-100 drifted by 11 %.
 """
 
 import contextlib
@@ -70,7 +74,7 @@ class SiteRecorder:
             stack = stack_of(name)
             omega = math.sqrt(self._next_square.get(stack, 1.0))
             site.omega.fill_(omega)
-            scaled = site.omega.float() * shortcut.float()
+            scaled = omega * shortcut.float()  # not site.omega, which half precision has rounded
             keep = self.keep.get(stack)
             branch_variance, shortcut_variance = torch.stack(
                 [variance(branch, keep), variance(scaled, keep)]

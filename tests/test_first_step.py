@@ -160,6 +160,7 @@ def test_an_edited_profile_does_not_move_a_frozen_omega(tmp_path, monkeypatch):
         train_step(on_task, model, batch())
     path = tmp_path / "admin.profile"
     path.write_text(path.read_text().replace("encoder.layers.0.self_attn_residual\t1.0", "encoder.layers.0.self_attn_residual\t1.5"))
+    profile_file.renew_checksum(path)
     build(init_type="adaptive", admin_profile=str(path))
     with pytest.raises(AdminError, match="omega 1.5, but --freeze-first-omega keeps it at 1"):
         build(init_type="adaptive", admin_profile=str(path), freeze_first_omega=True)

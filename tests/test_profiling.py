@@ -117,11 +117,40 @@ def test_repeats_with_the_seed():
     assert found[0] == found[1] != found[2]
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_is_near_and_finite(dtype):
-    exact = profile_omega(adaptive(layers=(6, 6)), batch()).omega
-    half = profile_omega(adaptive(layers=(6, 6)).to(dtype), batch()).omega
-    np.testing.assert_allclose(list(half.values()), list(exact.values()), rtol=0.03)
+def omegas_in(dtype, layers, autocast=False, dim=64):
+    """The profile of the same weights and batch in a precision; ``autocast`` is fairseq's --amp, in bfloat16."""
+    model = adaptive(layers=layers, dim=dim).to(dtype)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        profile = profile_omega(model, batch(sentences=8, source_length=20, target_length=20))
+    return np.array(list(profile.omega.values()))
+
+
+def test_half_precision_measures_the_same():
+    """60-12 against float32, largest relative difference: bf16 0.07 %, fp16 0.006 %, amp 0.05 %.
+
+    With the rounded omega in the recursion they were 3.8 %, 0.2 % and 0.05 %.
+    """
+    exact = omegas_in(torch.float32, (60, 12))
+    for dtype, autocast in ((torch.bfloat16, False), (torch.float16, False), (torch.float32, True)):
+        np.testing.assert_allclose(omegas_in(dtype, (60, 12), autocast), exact, rtol=0.002)
+
+
+def test_the_model_runs_with_the_omega_of_its_precision():
+    seen = {}
+    model = adaptive().to(torch.bfloat16)
+    for name, site in named_sites(model).items():
+        site.register_forward_hook(lambda module, *_, name=name: seen.update({name: module.omega[0].item()}))
+    profile = profile_omega(model, batch())
+    assert seen == {name: torch.tensor(omega).bfloat16().item() for name, omega in profile.omega.items()}
+    assert seen != profile.omega
+
+
+def test_variance_of_a_very_large_batch():
+    """2^25 elements, more than float32 can count; far from zero, where sums of squares would cancel."""
+    x = 30 + torch.randn(2**16, 1, 512, generator=torch.Generator().manual_seed(1))
+    exact = x.double().var(unbiased=False).item()
+    assert variance(x).item() == pytest.approx(exact, rel=1e-6)
+    assert variance(x, torch.ones(2**16, 1, dtype=torch.bool)).item() == pytest.approx(exact, rel=1e-6)
 
 
 def test_variances_are_taken_in_float32():
@@ -161,23 +190,3 @@ def test_a_model_without_omegas_is_refused():
 def test_a_dropped_layer_is_refused():
     with pytest.raises(AdminError, match=r"did not run:\n  - encoder.layers"):
         profile_omega(adaptive(layers=(20, 1), encoder_layerdrop=0.9), batch())
-
-
-def test_apply_profile_fills_vectors():
-    model = adaptive()
-    profile = profile_omega(model, batch())
-    apply_profile(model, profile)
-    for name, site in named_sites(model).items():
-        assert torch.equal(site.omega.detach(), torch.full((16,), profile.omega[name]))
-
-
-def test_apply_profile_refuses_other_models_with_both_differences():
-    profile = profile_omega(adaptive(layers=(3, 2)), batch())
-    model = adaptive(layers=(2, 3))
-    with pytest.raises(AdminError) as error:
-        apply_profile(model, profile)
-    assert "in the profile but not in the model: encoder.layers.2.ffn_residual" in str(error.value)
-    assert "in the model but not in the profile: decoder.layers.2.encoder_attn_residual" in str(error.value)
-    assert all(torch.equal(site.omega, torch.ones(16)) for site in named_sites(model).values())
-    with pytest.raises(AdminError, match="without an omega"):
-        apply_profile(build(init_type="default", layers=(3, 2)), profile)
