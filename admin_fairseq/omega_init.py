@@ -172,24 +172,3 @@ def check_origin(profile, args):
             if omegas[name] != 1
         ]
     raise_all("the profile is not this model's:", problems)
-
-
-@torch.no_grad()
-def fill_master_weights(optimizer, model, omegas):
-    """(provisional)"""
-    masters = getattr(optimizer, "fp32_params", None)
-    if masters is None:
-        return
-    values = {id(site.omega): omegas[name] for name, site in named_sites(model).items()}
-    if not isinstance(masters, dict):
-        for weight, master in zip(optimizer.fp16_params, masters):
-            if id(weight) in values:
-                master.data.fill_(values[id(weight)])
-        return
-    for device, master in masters.items():
-        offset = 0
-        for weight in optimizer.fp16_params:
-            if len(masters) == 1 or weight.device.index == device:
-                if id(weight) in values:
-                    master.data[offset : offset + weight.numel()].fill_(values[id(weight)])
-                offset += weight.numel()

@@ -85,3 +85,34 @@ def test_the_commands_end_with_one_message(trained, tmp_path, capsys, number):
         assert code == (0 if out.exists() else 1)
         assert "Traceback" not in error and error.count("error:") == code
         out.unlink(missing_ok=True)
+
+
+def test_one_bit_in_every_byte(tmp_path, caplog):
+    """A small archive, so that headers and table of contents are looked at byte by byte."""
+    path = tmp_path / "small.pt"
+    torch.manual_seed(1)
+    weights = {"a": torch.randn(5), "b": torch.randn(3, 4), "c": torch.randn(2).half()}
+    torch.save({"model": weights}, path)
+    data = path.read_bytes()
+    for number in range(len(data)):
+        changed = bytearray(data)
+        changed[number] ^= 1 << number % 8
+        path.write_bytes(changed)
+        try:
+            state = load_checkpoint(path)
+        except AdminError:
+            continue
+        assert same(weights, state["model"]), f"byte {number}"
+
+
+def test_a_part_that_claims_to_be_a_folder(tmp_path):
+    """One bit of the table of contents: torch then reads whatever memory holds as the weight."""
+    path = tmp_path / "small.pt"
+    torch.save({"model": {"a": torch.randn(50)}}, path)
+    data = bytearray(path.read_bytes())
+    name = data.rindex(b"small/data/0")  # its last name is in the table of contents
+    assert data[name - 46 : name - 42] == b"PK\x01\x02"
+    data[name - 46 + 38] |= 0x10
+    path.write_bytes(data)
+    with pytest.raises(AdminError, match="of another kind than torch writes"):
+        load_checkpoint(path)

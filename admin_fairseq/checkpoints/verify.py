@@ -13,6 +13,7 @@ from ..errors import AdminError
 from ..weights import Weights, non_finite
 
 logger = logging.getLogger(__name__)
+DOS_FOLDER = 0x10
 ZIP = b"PK\x03\x04"
 
 
@@ -53,8 +54,8 @@ def check_archive(path: str) -> None:
             parts = archive.infolist()
             if len({part.filename for part in parts}) < len(parts):
                 raise AdminError(f"{damaged}: two of its parts have one name; {way_out}")
-            if any(part.compress_type != zipfile.ZIP_STORED for part in parts):
-                raise AdminError(f"{damaged}: parts are compressed, which torch does not do; {way_out}")
+            if not all(map(as_torch_writes, parts)):
+                raise AdminError(f"{damaged}: parts are of another kind than torch writes; {way_out}")
             if all(part.CRC == 0 for part in parts if part.file_size):
                 logger.info("%s: written without checksums: damage cannot be seen", path)
                 return
@@ -65,6 +66,12 @@ def check_archive(path: str) -> None:
         raise AdminError(f"{damaged} ({error}); {way_out}") from None
     if bad is not None:
         raise AdminError(f"{damaged}: the checksum of its part {bad!r} differs; {way_out}")
+
+
+def as_torch_writes(part: zipfile.ZipInfo) -> bool:
+    """Whether a part is stored as it is, and no folder: of a folder torch reads whatever memory holds."""
+    folder = part.is_dir() or part.external_attr & DOS_FOLDER
+    return part.compress_type == zipfile.ZIP_STORED and part.compress_size == part.file_size and not folder
 
 
 def check_finite(weights: Weights, path: str) -> None:
