@@ -10,6 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import admin_fairseq  # noqa: E402,F401
 from helpers import run  # noqa: E402
+from warm import Warm  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -37,3 +38,11 @@ def data_bin(tmp_path_factory):
         cwd=folder,
     )
     return folder / "data-bin"
+
+
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory):
+    """Commands without the seconds that importing fairseq takes: see ``warm.Warm``."""
+    process = Warm(tmp_path_factory.mktemp("warm"))
+    yield process
+    process.close()

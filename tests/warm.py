@@ -1,0 +1,131 @@
+"""Commands in forked children of one warm process: importing torch and fairseq is most of what a small command costs.
+
+The warm process imports neither this plugin nor anything of a test's, so that a child without ``--user-dir`` is stock
+fairseq; a child is a process of its own, which can be killed as one.
+"""
+
+import json
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+ENTRIES = {
+    "fairseq-train": "fairseq_cli.train:cli_main",
+    "fairseq-generate": "fairseq_cli.generate:cli_main",
+    "fairseq-interactive": "fairseq_cli.interactive:cli_main",
+    "fairseq-validate": "fairseq_cli.validate:cli_main",
+    "fairseq-preprocess": "fairseq_cli.preprocess:cli_main",
+    "admin-fairseq": "admin_fairseq.cli:main",
+}
+
+
+class Warm:
+    """The warm process, as a test sees it."""
+
+    def __init__(self, folder):
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+        self.outputs = Path(folder)
+        self.number = 0
+        self.server = subprocess.Popen(
+            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True
+        )
+
+    def run(self, *words, cwd=None, check=True, kill_when=None, stdin="", timeout=300):
+        """Run a command of :data:`ENTRIES`, or ``python SCRIPT``; like ``helpers.run``.
+
+        Args:
+            kill_when: end it with SIGKILL as soon as this file is there.
+        """
+        self.number += 1
+        output = self.outputs / f"{self.number}.txt"
+        output.with_suffix(".in").write_text(stdin)
+        request = {
+            "words": [str(word) for word in words],
+            "cwd": str(cwd or self.outputs),
+            "output": str(output),
+            "kill_when": kill_when and str(kill_when),
+            "timeout": timeout,
+        }
+        self.server.stdin.write(json.dumps(request) + "\n")
+        self.server.stdin.flush()
+        code = json.loads(self.server.stdout.readline())
+        result = SimpleNamespace(returncode=code, stdout=output.read_text(errors="replace"))
+        if check and code != (-signal.SIGKILL if kill_when else 0):
+            raise AssertionError(f"{' '.join(request['words'])}: exit code {code}\n{result.stdout[-4000:]}")
+        return result
+
+    def close(self):
+        self.server.stdin.close()
+        self.server.wait(10)
+
+
+def serve():
+    """Read requests from stdin, a JSON object a line; answer with exit codes. Returns in a child what it has to run."""
+    import fairseq_cli.generate
+    import fairseq_cli.interactive
+    import fairseq_cli.preprocess
+    import fairseq_cli.train
+    import fairseq_cli.validate  # noqa: F401
+    import sacrebleu  # noqa: F401
+    import torch
+
+    torch.set_num_threads(1)
+    answers = os.fdopen(os.dup(1), "w")
+    for line in sys.stdin:
+        request = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            return request
+        answers.write(json.dumps(wait_for(child, request)) + "\n")
+        answers.flush()
+    return None
+
+
+def wait_for(child, request):
+    """Return the exit code of a child, negative if a signal ended it."""
+    deadline = time.monotonic() + request["timeout"]
+    killed = False
+    while True:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        due = request["kill_when"] and os.path.exists(request["kill_when"])
+        if not killed and (due or time.monotonic() > deadline):
+            os.kill(child, signal.SIGKILL)
+            killed = True
+        time.sleep(0.002)
+
+
+def take_place(request):
+    """Become the command: its folder, its streams, its arguments."""
+    os.chdir(request["cwd"])
+    output = os.open(request["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    given = os.open(request["output"].replace(".txt", ".in"), os.O_RDONLY)
+    for source, target in ((given, 0), (output, 1), (output, 2)):
+        os.dup2(source, target)
+    sys.stdin = open(0, closefd=False)
+    sys.argv = request["words"]
+    sys.path[0] = str(REPOSITORY)  # as PYTHONPATH has it; the tests' folder is no part of a command's path
+
+
+def become(request):
+    """Run the command in this process."""
+    take_place(request)
+    if sys.argv[0] == "python":
+        sys.argv = sys.argv[1:]
+        runpy.run_path(sys.argv[0], run_name="__main__")
+        return
+    module, _, function = ENTRIES[sys.argv[0]].partition(":")
+    sys.exit(getattr(__import__(module, fromlist=[function]), function)())
+
+
+if __name__ == "__main__":
+    command = serve()
+    if command is not None:
+        become(command)
