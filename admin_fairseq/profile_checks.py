@@ -84,18 +84,22 @@ def _not_within(what, value, low, high):
 
 
 def out_of_order(names):
-    """Return the names that are no site of a Transformer, or not where forward order has them."""
+    """Return the names that are no site of a Transformer, or not where forward order has them.
+
+    A layer begins with its self-attention and ends with its feed-forward site.
+    """
     problems, last = [], {}
     for name in names:
         match = SITE.fullmatch(name)
         if not match:
             problems.append(f"{shown(name)} is no residual site")
             continue
-        stack, layer, role = match.groups()
-        before = last.get(stack, (-1, len(ROLES)))
-        last[stack] = place = (int(layer), ROLES.index(role))
-        if place <= before or place[0] > before[0] + 1:
+        stack, layer, role = match.group(1), int(match.group(2)), ROLES.index(match.group(3))
+        last_layer, last_role = last.get(stack, (-1, len(ROLES) - 1))
+        begins = layer == last_layer + 1 and role == 0 and last_role == len(ROLES) - 1
+        if not begins and (layer != last_layer or role <= last_role):
             problems.append(f"{name} is out of order")
+        last[stack] = (layer, role)
     return problems
 
 

@@ -151,6 +151,32 @@ def test_older_files_must_obey_the_recursion(tmp_path):
     assert "decoder.layers.0.self_attn_residual: omega 1.5, and the first of a stack is 1" in refused(path)
 
 
+@pytest.mark.parametrize(
+    "old, new, problem",
+    [
+        ("encoder.layers.1.ffn_residual", "encoder.layers.2.ffn_residual", "is out of order"),
+        ("decoder.layers.1.self_attn", "decoder.layers.2.self_attn", "is out of order"),
+        ("encoder.layers.0.self_attn", "encoder.layers.1.ffn", "stands there twice"),
+        ("decoder.layers.0.encoder_attn", "decoder.layers.0.enc\u00f6der_attn", "is no residual site"),
+        ("encoder.layers.0.self_attn", "encoder.layers.00.self_attn", "is no residual site"),
+        ("decoder.layers.1.ffn_residual", "decoder.layers.1.ffn_residual ", "is no residual site"),
+    ],
+)
+def test_older_files_must_have_the_sites_of_a_transformer(tmp_path, old, new, problem):
+    (tmp_path / "p").write_text(OLDER.replace(old, new))
+    assert problem in refused(tmp_path / "p")
+
+
+def test_older_files_without_cross_attention(tmp_path):
+    lines = [line for line in OLDER.splitlines() if "encoder_attn" not in line and "decoder.layers.1" not in line]
+    text = "\n".join(lines).replace("sites: 10", "sites: 6").replace("1.3845558760906485", "1.3352604762289342")
+    (tmp_path / "p").write_text(text)
+    assert [name for name in load(tmp_path / "p").sites if name.startswith("decoder")] == [
+        "decoder.layers.0.self_attn_residual",
+        "decoder.layers.0.ffn_residual",
+    ]
+
+
 def test_without_variances_there_is_nothing_to_compare(tmp_path):
     path = tmp_path / "p"
     unknown = OLDER.replace("0.0691477358341217\t1.8205735683441162", "-\t-")

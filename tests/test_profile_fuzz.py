@@ -1,4 +1,4 @@
-"""10,000 damaged profiles: none ends in anything but a message, and none loads with other omegas.
+"""12,000 damaged profiles: none ends in anything but a message, and none loads with other omegas.
 
 Seeded: the same files every time, for one release of hypothesis.
 """
@@ -72,7 +72,7 @@ DAMAGES = {
     "a line less": lines_changed(lambda lines, at, other: lines.pop(at)),
 }
 place = st.integers(0, 10**6)
-damages = st.lists(st.tuples(st.sampled_from(sorted(DAMAGES)), place, place, st.integers(0, 255)), min_size=1, max_size=3)
+a_damage = st.tuples(st.sampled_from(sorted(DAMAGES)), place, place, st.integers(0, 255))
 PROFILES = {"checksum": with_checksum(OLDER), "older": OLDER, "two columns": TWO_COLUMNS}
 
 
@@ -98,42 +98,42 @@ def without_warnings(monkeypatch):
     monkeypatch.setattr(profile_file.logger, "disabled", True)
 
 
-def outcomes(kind, count, path):
-    """Damage a profile ``count`` times and return how often each outcome was met."""
+def outcomes(kind, path):
+    """Damage 1,334 copies of a profile three times each, load after each; return how often each outcome was met."""
     path.write_text(PROFILES[kind])
     omegas, met = load(path).omega, Counter()
 
     @seed(1111)
-    @settings(max_examples=count, deadline=5000, database=None, suppress_health_check=list(HealthCheck))
-    @given(damages)
-    def damage_and_load(todo):
+    @settings(max_examples=1334, deadline=5000, database=None, suppress_health_check=list(HealthCheck))
+    @given(st.lists(a_damage, min_size=3, max_size=3))
+    def damage_and_load(damages):
         content = PROFILES[kind].encode()
-        for name, *where in todo:
+        for name, *where in damages:
             content = DAMAGES[name](content, *where)
-        unchanged = content == PROFILES[kind].encode()
-        met["unchanged" if unchanged else outcome(path, content, omegas)] += 1
+            unchanged = content == PROFILES[kind].encode()
+            met["unchanged" if unchanged else outcome(path, content, omegas)] += 1
 
     damage_and_load()
-    assert met.total() >= count
+    assert met.total() >= 4000
     return met
 
 
 def test_with_a_checksum(tmp_path):
-    """Accepted are files whose checksum line alone is damaged or gone, or that lost only the last line's end."""
-    met = outcomes("checksum", 4000, tmp_path / "p")
+    """Accepted are files that lost their checksum line, so that they count as older, or the end of the last line."""
+    met = outcomes("checksum", tmp_path / "p")
     assert set(met) == {"refused", "accepted", "unchanged"}
-    assert met["accepted"] < 0.02 * met.total(), "24 of 4000 when this was written"
+    assert met["accepted"] < 0.01 * met.total(), "21 of 4002 when this was written"
 
 
 def test_older_files_without(tmp_path):
     """Accepted are files whose facts are damaged, such as the seed, and variances that no omega follows from."""
-    met = outcomes("older", 4000, tmp_path / "p")
+    met = outcomes("older", tmp_path / "p")
     assert set(met) == {"refused", "accepted", "unchanged"}
-    assert met["accepted"] < 0.25 * met.total(), "682 of 4000 when this was written"
+    assert met["accepted"] < 0.2 * met.total(), "607 of 4002 when this was written"
 
 
 def test_two_columns(tmp_path):
     """Nothing tells a damaged omega from another one; still there is no traceback, and the range is kept."""
-    met = outcomes("two columns", 2000, tmp_path / "p")
-    assert met["refused"] > 0.6 * met.total(), "1616 of 2000 when this was written"
+    met = outcomes("two columns", tmp_path / "p")
+    assert met["refused"] > 0.75 * met.total(), "3263 of 4002 when this was written"
     assert met["other omegas"], "else this file belongs among the protected ones: say so in the README"
