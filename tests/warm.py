@@ -4,6 +4,7 @@ The warm process imports neither this plugin nor anything of a test's, so that a
 fairseq; a child is a process of its own, which can be killed as one.
 """
 
+import glob
 import json
 import os
 import runpy
@@ -40,7 +41,7 @@ class Warm:
         """Run a command of :data:`ENTRIES`, or ``python SCRIPT``; like ``helpers.run``.
 
         Args:
-            kill_when: end it with SIGKILL as soon as this file is there.
+            kill_when: end it with SIGKILL as soon as a file of one of these patterns is there.
         """
         self.number += 1
         output = self.outputs / f"{self.number}.txt"
@@ -49,7 +50,7 @@ class Warm:
             "words": [str(word) for word in words],
             "cwd": str(cwd or self.outputs),
             "output": str(output),
-            "kill_when": kill_when and str(kill_when),
+            "kill_when": [str(pattern) for pattern in kill_when or ()],
             "timeout": timeout,
         }
         self.server.stdin.write(json.dumps(request) + "\n")
@@ -95,7 +96,7 @@ def wait_for(child, request):
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
             return os.waitstatus_to_exitcode(status)
-        due = request["kill_when"] and os.path.exists(request["kill_when"])
+        due = any(glob.glob(pattern) for pattern in request["kill_when"])
         if not killed and (due or time.monotonic() > deadline):
             os.kill(child, signal.SIGKILL)
             killed = True

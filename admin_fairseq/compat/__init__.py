@@ -24,7 +24,7 @@ from .loading import allow_checkpoint_classes, trust_broadcasts, verify_what_is_
 from .numpy_names import restore_numpy_names
 from .precision import train_bf16_without_tpu
 from .save_dir import lock_save_dirs
-from .saving import save_plain_values
+from .saving import copy_whole_files, save_plain_values
 from .shutdown import stop_data_loading
 
 
@@ -36,6 +36,7 @@ def apply():
     trust_broadcasts()
     verify_what_is_loaded()
     save_plain_values()
+    copy_whole_files()
     evaluate_no_flags()
     lock_save_dirs()
     keep_last_batch()

@@ -8,6 +8,7 @@ import argparse
 import enum
 import functools
 import logging
+import os
 import pathlib
 from collections import OrderedDict, defaultdict
 from collections.abc import Mapping
@@ -46,6 +47,28 @@ def save_plain_values():
 
     checkpoint_utils.torch_persistent_save = mark(save_plain)
     AverageMeter.load_state_dict = mark(load_counts)
+
+
+def copy_whole_files():
+    """fairseq copies each checkpoint to ``checkpoint_last.pt`` byte by byte: killed meanwhile, it leaves a part of one.
+
+    The mend copies beside it, and renames.
+    """
+    from fairseq.file_io import PathManager
+
+    copy = PathManager.copy
+    if is_mended(copy):
+        return
+
+    @functools.wraps(copy)
+    def copy_whole(src_path, dst_path, overwrite=False):
+        if "://" in str(dst_path) or (os.path.exists(dst_path) and not overwrite):
+            return copy(src_path, dst_path, overwrite)
+        done = copy(src_path, f"{dst_path}.tmp", True)
+        os.replace(f"{dst_path}.tmp", dst_path)
+        return done
+
+    PathManager.copy = staticmethod(mark(copy_whole))
 
 
 def plain(state):
