@@ -6,6 +6,13 @@ with torch 2.13 and numpy 2.3. One module an idea:
 
 - ``loading``       torch.load, which refuses what fairseq keeps in its checkpoints
 - ``batching``      the last batch
+- ``sharding``      a test set split among processes
+- ``diverse_beam``  diverse beam search of several sentences
+- ``data``          a subset in several parts
+- ``arguments``     command lines that fairseq answers with a riddle
+- ``nan_detector``  the report on a loss that is not a number
+- ``early_stopping``  the best score and ``--patience``
+- ``ema``           ``--store-ema``
 - ``numpy_names``   names that numpy 2 no longer has
 - ``precision``     ``--bf16``
 - ``shutdown``      ending a process in the middle of an epoch
@@ -15,10 +22,17 @@ with torch 2.13 and numpy 2.3. One module an idea:
 import atexit
 import logging
 
+from .arguments import explain_arguments
 from .batching import keep_last_batch
+from .data import join_parts_without_upsampling
+from .diverse_beam import count_diversity_by_row
+from .early_stopping import keep_patience
+from .ema import average_every_weight_once
 from .loading import allow_checkpoint_classes, trust_broadcasts
+from .nan_detector import report_nan
 from .numpy_names import restore_numpy_names
 from .precision import train_bf16_without_tpu
+from .sharding import shard_generation
 from .shutdown import stop_data_loading
 
 
@@ -31,5 +45,12 @@ def apply():
     keep_last_batch()
     restore_numpy_names()
     train_bf16_without_tpu()
+    explain_arguments()
+    shard_generation()
+    count_diversity_by_row()
+    join_parts_without_upsampling()
+    report_nan()
+    keep_patience()
+    average_every_weight_once()
     atexit.unregister(stop_data_loading)
     atexit.register(stop_data_loading)
