@@ -9,6 +9,13 @@ with torch 2.13 and numpy 2.3. One module an idea:
 - ``evaluation``    flags are read, and not run
 - ``save_dir``      one training a folder
 - ``batching``      the last batch
+- ``sharding``      a test set split among processes
+- ``diverse_beam``  diverse beam search of several sentences
+- ``data``          a subset in several parts
+- ``arguments``     command lines that fairseq answers with a riddle
+- ``nan_detector``  the report on a loss that is not a number
+- ``early_stopping``  the best score and ``--patience``
+- ``ema``           ``--store-ema``
 - ``numpy_names``   names that numpy 2 no longer has
 - ``precision``     ``--bf16``
 - ``shutdown``      ending a process in the middle of an epoch
@@ -18,13 +25,20 @@ with torch 2.13 and numpy 2.3. One module an idea:
 import atexit
 import logging
 
+from .arguments import explain_arguments
 from .batching import keep_last_batch
+from .data import join_parts_without_upsampling
+from .diverse_beam import count_diversity_by_row
+from .early_stopping import keep_patience
+from .ema import average_every_weight_once
 from .evaluation import evaluate_no_flags
 from .loading import allow_checkpoint_classes, trust_broadcasts, verify_what_is_loaded
+from .nan_detector import report_nan
 from .numpy_names import restore_numpy_names
 from .precision import train_bf16_without_tpu
 from .save_dir import lock_save_dirs
 from .saving import copy_whole_files, save_plain_values
+from .sharding import shard_generation
 from .shutdown import stop_data_loading
 
 
@@ -42,5 +56,12 @@ def apply():
     keep_last_batch()
     restore_numpy_names()
     train_bf16_without_tpu()
+    explain_arguments()
+    shard_generation()
+    count_diversity_by_row()
+    join_parts_without_upsampling()
+    report_nan()
+    keep_patience()
+    average_every_weight_once()
     atexit.unregister(stop_data_loading)
     atexit.register(stop_data_loading)
