@@ -18,7 +18,7 @@ AUTO = "--init-type adaptive-auto"
 SHARED = "--share-all-embeddings"
 PRE_LN = "--encoder-normalize-before --decoder-normalize-before"
 SOFTMAX = "--criterion adaptive_loss --adaptive-softmax-cutoff 10,20"
-BLEU = """--eval-bleu --eval-bleu-args {"beam":2} --eval-bleu-detok moses --eval-bleu-remove-bpe
+BLEU = """--eval-bleu --eval-bleu-args {"beam":2,"max_len_b":8} --eval-bleu-detok moses --eval-bleu-remove-bpe
     --best-checkpoint-metric bleu --maximize-best-checkpoint-metric"""
 
 # flags of ours
@@ -147,7 +147,9 @@ class Walk:
 
     def generate(self, path, *plugin):
         """Return the hypotheses, in the order of the data."""
-        result = self.warm.run("fairseq-generate", self.data_bin, *plugin, "--cpu", "--path", path, "--beam", 2, cwd=self.folder)
+        # the multiple: without the plugin, fairseq loses the last batch otherwise
+        limits = ["--beam", 2, "--max-len-b", 8, "--required-batch-size-multiple", 1]
+        result = self.warm.run("fairseq-generate", self.data_bin, *plugin, "--cpu", "--path", path, *limits, cwd=self.folder)
         found = {kind: re.findall(rf"^{kind}-(\d+)\t(.*)", result.stdout, re.M) for kind in "SH"}
         assert sorted(int(number) for number, _ in found["S"]) == list(range(27)), "every sentence once"
         return [text.partition("\t")[2] for _, text in sorted(found["H"], key=lambda line: int(line[0]))]
