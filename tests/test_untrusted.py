@@ -157,6 +157,16 @@ def test_files_that_flags_name_are_not_opened(trained, data_bin, tmp_path):
     assert state["cfg"]["model"].encoder_embed_path is None
 
 
+@pytest.mark.parametrize("section", ["bpe", "model"])
+def test_nothing_is_fetched_for_a_checkpoint(trained, tmp_path, section):
+    def change(state):
+        flags = {"_name": "subword_nmt", "bpe_codes": "http://nowhere.invalid/codes"}
+        vars(state["cfg"]["model"]).update(flags) if section == "model" else state["cfg"].update(bpe=flags)
+
+    with pytest.raises(AdminError, match="nothing is fetched"):
+        checkpoint_utils.load_checkpoint_to_cpu(str(changed(trained, tmp_path / "bad.pt", change)))
+
+
 def test_a_stored_user_dir_is_not_imported(trained, tmp_path):
     own = tmp_path / "evil_dir"
     own.mkdir()

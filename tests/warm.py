@@ -73,10 +73,13 @@ def serve():
     import fairseq_cli.preprocess
     import fairseq_cli.train
     import fairseq_cli.validate  # noqa: F401
+    import matplotlib  # noqa: F401
     import sacrebleu  # noqa: F401
     import torch
+    import torch.fx.experimental.symbolic_shapes  # noqa: F401  (attention asks for it: two seconds of sympy)
 
     torch.set_num_threads(1)
+    fill_caches()
     answers = os.fdopen(os.dup(1), "w")
     for line in sys.stdin:
         request = json.loads(line)
@@ -86,6 +89,15 @@ def serve():
         answers.write(json.dumps(wait_for(child, request)) + "\n")
         answers.flush()
     return None
+
+
+def fill_caches():
+    """Let hydra read a command line: its grammar, and what it finds installed, are kept."""
+    from fairseq import options
+    from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+
+    parser = options.get_generation_parser()
+    convert_namespace_to_omegaconf(options.parse_args_and_arch(parser, ["data-bin", "--path", "model.pt"]))
 
 
 def wait_for(child, request):

@@ -32,6 +32,9 @@ NESTED = {"encoder": EncDecBaseConfig, "decoder": DecoderConfig, "quant_noise": 
 LISTS = ("adaptive_softmax_cutoff", "adaptive_input_cutoff")  # older releases store them as text
 DICTIONARIES = ("encoder_xformers_att_config", "decoder_xformers_att_config")  # always text
 TEXTS = ("encoder_layers_to_keep", "decoder_layers_to_keep")  # declared as lists, and read as text
+# what encoders of text fetch from an address, or open; fairseq's own addresses are among its default values
+FETCHED = ("bpe_codes", "bpe_merges", "bpe_vocab", "sentencepiece_model", "sentencepiece_model_path", "gpt2_encoder_json", "gpt2_vocab_bpe")
+FAIRSEQS_OWN = "https://dl.fbaipublicfiles.com/"
 # further flags that commands of ours, or fairseq's translation task, read
 OTHERS = {"arch": str, "_name": str, "data": str, "source_lang": str, "target_lang": str, "seed": int, "task": str}
 
@@ -48,6 +51,11 @@ def check_flags(state: Dict[str, Any], path: str) -> None:
     problems: List[str] = []
     for section, flags in sections(state):
         problems += [f"{section}{name}: {what}" for name, what in not_plain(flags)]
+        problems += [
+            f"{section}{name} is {flags[name]!r:.80}: nothing is fetched for a checkpoint; give it on the command line"
+            for name in FETCHED
+            if "://" in str(flags.get(name)) and not str(flags[name]).startswith(FAIRSEQS_OWN)
+        ]
         if section in ("", "model."):
             problems += check_model_flags(flags)
     raise_all(f"{path}: flags that it holds are not fairseq's; is the file damaged, or somebody's trap?", problems[:20])
