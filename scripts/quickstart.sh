@@ -87,6 +87,7 @@ recipe=(
     --optimizer adam --adam-betas "(0.9, 0.98)" --clip-norm 0
     --lr 1e-3 --lr-scheduler inverse_sqrt --warmup-updates 300 --warmup-init-lr 1e-7
     --max-tokens 1024 --max-update "$updates" --num-workers 0
+    --update-epoch-batch-itr True # each epoch's batches in an order of its own, also after a resume: see the README
     --validate-interval-updates 100 --save-interval-updates 100 --keep-interval-updates 1
     --no-epoch-checkpoints --log-format json --log-interval 20
 )
