@@ -11,8 +11,8 @@ import sys
 from types import SimpleNamespace
 
 SERVER = """
-import importlib, json, os, runpy, sys, traceback
-import fairseq_cli.generate, fairseq_cli.train
+import importlib, json, os, sys
+import fairseq_cli.generate, fairseq_cli.preprocess, fairseq_cli.train
 
 for line in sys.stdin:
     words, cwd, log = json.loads(line)
