@@ -1,8 +1,9 @@
 """Growing a vocabulary: ``admin-fairseq grow-vocabulary`` gives a checkpoint rows for the words of a larger dictionary.
 
-New text is binarised with a dictionary that is the old one and more words (``fairseq-preprocess --srcdict --tgtdict``); the
-embeddings of the trained model then lack rows. Rows move with their word; new ones start as fairseq starts embeddings. What
-the model puts out for the old words stays what it was. The optimizer's state goes: the result is for fine-tuning.
+New text is binarised with a dictionary that is the old one and more words (``fairseq-preprocess --srcdict
+--tgtdict``); the embeddings of the trained model then lack rows. Rows move with their word; new ones start as fairseq
+starts embeddings. What the model puts out for the old words stays what it was. The optimizer's state goes: the result
+is for fine-tuning.
 """
 
 import copy
@@ -20,7 +21,8 @@ from .export import check_output, made_up_task
 
 logger = logging.getLogger(__name__)
 
-SOURCE, TARGET, OUTPUT = "encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "decoder.output_projection.weight"
+SOURCE, TARGET = "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"
+OUTPUT = "decoder.output_projection.weight"
 FILLING = re.compile(r"madeupword\d+")  # fairseq-preprocess fills a dictionary up with these; no text holds them
 
 
@@ -29,13 +31,14 @@ def add_parser(commands):
     command = commands.add_parser(
         "grow-vocabulary",
         help="give a model rows for the words of a larger dictionary",
-        description="Write a checkpoint whose embeddings are those of a larger dictionary, for fine-tuning on text with new "
-        "words. Rows of known words stay, new ones start as fairseq starts embeddings; the optimizer's state is left out.",
+        description="Write a checkpoint whose embeddings are those of a larger dictionary, for fine-tuning on text with "
+        "new words. Rows of known words stay; the optimizer's state is left out.",
     )
     command.add_argument("checkpoint", metavar="CHECKPOINT", help="the checkpoint to read")
     command.add_argument("out", metavar="OUT", help="the checkpoint to write")
-    command.add_argument("--old", required=True, metavar="DATA-BIN", help="has the model's dictionaries; or one file for both sides")
-    command.add_argument("--new", required=True, metavar="DATA-BIN", help="has the larger dictionaries; or one file for both sides")
+    for flag, whose in (("--old", "the model's"), ("--new", "the larger")):
+        help = f"has {whose} dictionaries; or one file for both sides"
+        command.add_argument(flag, required=True, metavar="DATA-BIN", help=help)
     command.add_argument("--seed", type=int, default=1, metavar="N", help="of the new rows (default: %(default)s)")
     command.add_argument("--force", action="store_true", help="replace OUT if it is there")
     command.set_defaults(
@@ -80,7 +83,10 @@ def check_can_grow(state, args, path):
     """
     rules = [
         ("fsdp_metadata" in state, "it is one shard of --use-sharded-state; train on to a checkpoint that is whole"),
-        (getattr(args, "adaptive_softmax_cutoff", None), "--adaptive-softmax-cutoff: its classes are ranks of the dictionary"),
+        (
+            getattr(args, "adaptive_softmax_cutoff", None),
+            "--adaptive-softmax-cutoff: its classes are ranks of the dictionary",
+        ),
         (getattr(args, "adaptive_input", False), "--adaptive-input: its tables are ranks of the dictionary"),
         (getattr(args, "merge_src_tgt_embed", False), "--merge-src-tgt-embed: its dictionary is neither of the two"),
         (getattr(args, "quant_noise_pq", 0), "--quant-noise-pq: its blocks span the tables; grow before it"),
@@ -130,13 +136,14 @@ def check_dictionaries(weights, args, old, new, path):
     problems = []
     for side, name, a, b in zip(("source", "target"), (SOURCE, TARGET), old, new):
         if len(a) != len(weights[name]):
-            problems.append(f"--old: {len(a)} {side} types (fairseq's own included), but the model has {len(weights[name])}")
+            rows = len(weights[name])
+            problems.append(f"--old: {len(a)} {side} types (fairseq's own included), but the model has {rows}")
         lost = [word for word in a.symbols if word not in b.indices and not FILLING.fullmatch(word)]
         if lost:
             shown = " ".join(lost[:10]) + (f" ... and {len(lost) - 10} more" if len(lost) > 10 else "")
             problems.append(f"--new: {len(lost)} {side} words of the old dictionary are missing: {shown}")
     if args.share_all_embeddings and new[0].symbols != new[1].symbols:
-        problems.append("--new: source and target dictionaries differ, but the model has one table (--share-all-embeddings)")
+        problems.append("--new: its two dictionaries differ, but the model has one table (--share-all-embeddings)")
     raise_all(f"{path}: its vocabulary cannot be grown with these dictionaries:", list(dict.fromkeys(problems)))
 
 

@@ -39,7 +39,8 @@ def checkpoint(request, tmp_path):
     """A small Admin model with dictionaries of 40 types, or of 40 and 36."""
     sharing = SHARINGS[request.param]
     sizes = (40,) if request.param == "all" else (40, 36)
-    args = arguments(init_type="adaptive", admin_omega={}, source_lang="en", target_lang="de", task="translation", **sharing)
+    flags = dict(init_type="adaptive", admin_omega={}, source_lang="en", target_lang="de", task="translation", **sharing)
+    args = arguments(**flags)
     task = small_task(*sizes)
     model = build_from(args, task)
     for folder in ("old", "new"):
@@ -47,7 +48,8 @@ def checkpoint(request, tmp_path):
     for language, words in (("en", task.source_dictionary), ("de", task.target_dictionary)):
         write(words, tmp_path / "old" / f"dict.{language}.txt")
         write(larger(words), tmp_path / "new" / f"dict.{language}.txt")
-    torch.save({"model": model.state_dict(), "args": args, "last_optimizer_state": {"big": torch.ones(3)}}, tmp_path / "model.pt")
+    state = {"model": model.state_dict(), "args": args, "last_optimizer_state": {"big": torch.ones(3)}}
+    torch.save(state, tmp_path / "model.pt")
     return tmp_path, model, request.param
 
 
@@ -63,8 +65,8 @@ def renumbered(tokens, old, new):
 
 
 def command(folder, *flags):
-    words = ["grow-vocabulary", folder / "model.pt", folder / "grown.pt", "--old", folder / "old", "--new", folder / "new", *flags]
-    return cli.main([str(word) for word in words])
+    words = [folder / "model.pt", folder / "grown.pt", "--old", folder / "old", "--new", folder / "new", *flags]
+    return cli.main(["grow-vocabulary", *map(str, words)])
 
 
 def test_logits_of_known_words_stay(checkpoint):
@@ -102,7 +104,8 @@ def test_tables_stay_tied_and_new_rows_are_as_fairseq_starts_them(checkpoint):
 
 def test_new_rows_are_normal_and_from_the_seed():
     old, new = dictionary(10), dictionary(4000)
-    tables = [grow.grow_table(torch.full((10, 64), 9.0), old, new, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
+    table = torch.full((10, 64), 9.0)
+    tables = [grow.grow_table(table, old, new, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
     assert torch.equal(tables[0], tables[1]) and not torch.equal(tables[0], tables[2])
     assert tables[0][:10].eq(9).all()
     fresh = tables[0][10:]
@@ -129,11 +132,9 @@ def test_missing_words_are_listed_and_fillings_are_not(checkpoint, capsys):
     assert "--new: 2 source words of the old dictionary are missing: w3 w7" in message and "2 target words" in message
     assert not (folder / "grown.pt").exists()
 
-    for name in ("old", "new"):
-        for language in ("en", "de"):
-            file = folder / name / f"dict.{language}.txt"
-            text = file.read_text()
-            file.write_text(text.replace("w3 ", "madeupword0000 ").replace("w7 ", "madeupword0001 ") if name == "old" else text)
+    for language in ("en", "de"):
+        file = folder / "old" / f"dict.{language}.txt"
+        file.write_text(file.read_text().replace("w3 ", "madeupword0000 ").replace("w7 ", "madeupword0001 "))
     assert command(folder) == 0, "nothing was trained on a filling"
 
 
@@ -201,21 +202,25 @@ def test_fine_tunes_on_text_with_new_words(data_bin, tmp_path):
     (tmp_path / "new.txt").write_text((data_bin / "dict.en.txt").read_text() + "s99 1\nt99 1\n")
     with Forked(tmp_path) as forked:
         common = ["--user-dir", USER_DIR, "--cpu", *TRAIN_FLAGS, "--no-epoch-checkpoints"]
-        forked.run("fairseq-train", data_bin, *common, "--init-type", "adaptive-auto", "--max-update", "4", "--save-dir", tmp_path / "a")
-        words = "-s en -t de --workers 1 --trainpref train --validpref valid --testpref test --srcdict ../new.txt --tgtdict ../new.txt"
-        forked.run("fairseq-preprocess", *words.split(), "--destdir", tmp_path / "bin", cwd=tmp_path / "text")
+        start = ["fairseq-train", data_bin, *common, "--init-type", "adaptive-auto", "--max-update", "4", "--save-dir"]
+        forked.run(*start, tmp_path / "a")
+        words = "-s en -t de --workers 1 --trainpref train --validpref valid --testpref test".split()
+        words += ["--srcdict", "../new.txt", "--tgtdict", "../new.txt", "--destdir", "../bin"]
+        forked.run("fairseq-preprocess", *words, cwd=tmp_path / "text")
         last = tmp_path / "a" / "checkpoint_last.pt"
-        plain = ["fairseq-train", tmp_path / "bin", *common, "--init-type", "adaptive", "--max-update", "3", "--save-dir"]
+        new = tmp_path / "bin"
+        plain = ["fairseq-train", new, *common, "--init-type", "adaptive", "--max-update", "3", "--save-dir"]
         refused = forked.run(*plain, tmp_path / "b", "--finetune-from-model", last, check=False)
         assert refused.returncode != 0, "without grown tables it does not start"
         shutil.rmtree(tmp_path / "b", ignore_errors=True)
-        forked.run("admin-fairseq", "grow-vocabulary", last, tmp_path / "grown.pt", "--old", data_bin, "--new", tmp_path / "bin")
-        output = forked.run(*plain, tmp_path / "b", "--finetune-from-model", tmp_path / "grown.pt").stdout
+        grown = tmp_path / "grown.pt"
+        forked.run("admin-fairseq", "grow-vocabulary", last, grown, "--old", data_bin, "--new", new)
+        output = forked.run(*plain, tmp_path / "b", "--finetune-from-model", grown).stdout
         assert "loading pretrained model from" in output and "no profile is read" in output
         tuned = tmp_path / "b" / "checkpoint_last.pt"
-        command = ["fairseq-generate", tmp_path / "bin", "--user-dir", USER_DIR, "--path", tuned, "--cpu", "--max-len-b", "9"]
+        command = ["fairseq-generate", new, "--user-dir", USER_DIR, "--path", tuned, "--cpu", "--max-len-b", "9"]
         output = forked.run(*command).stdout
         assert len(re.findall(r"^H-\d+\t", output, re.M)) == 9
         assert re.search(r"^S-\d+\t.*\bs99\b", output, re.M) and not re.search(r"^[ST]-.*<+unk>", output, re.M)
-    grown, tuned = (load_checkpoint(path)["model"][grow.SOURCE] for path in (tmp_path / "grown.pt", tuned))
-    assert not torch.equal(grown[-2], tuned[-2]), "the new word's row is trained"
+    before, after = (load_checkpoint(path)["model"][grow.SOURCE] for path in (grown, tuned))
+    assert not torch.equal(before[-2], after[-2]), "the new word's row is trained"

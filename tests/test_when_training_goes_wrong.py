@@ -13,6 +13,7 @@ from helpers import REPOSITORY, TRAIN_FLAGS, USER_DIR, run
 
 PAGE = (REPOSITORY / "docs" / "when_training_goes_wrong.md").read_text(encoding="utf-8")
 LINES = re.findall(r"^    (\S.*)$", PAGE.replace("\\\n", " "), re.M)
+HALF = "--lr 1e30 --warmup-updates 1 --memory-efficient-fp16 --optimizer adam"
 COMMON = ["--user-dir", USER_DIR, "--cpu", *TRAIN_FLAGS]
 
 
@@ -27,8 +28,8 @@ def place(data_bin, tmp_path_factory):
     shutil.copytree(data_bin, folder / "data-bin" / "my_corpus")
     (folder / "scripts").symlink_to(REPOSITORY / "scripts")
     with Forked(tmp_path_factory.mktemp("forked")) as forked:
-        forked.run("fairseq-train", data_bin, *COMMON, "--save-dir", folder / "checkpoints" / "admin-18", "--max-update", "2",
-                   "--init-type", "adaptive-auto")  # fmt: skip
+        start = ["fairseq-train", data_bin, *COMMON, "--init-type", "adaptive-auto", "--max-update", "2", "--save-dir"]
+        forked.run(*start, folder / "checkpoints" / "admin-18")
         yield folder, forked
 
 
@@ -40,7 +41,8 @@ def with_flags(line, *flags):
 
 
 def test_every_command_of_the_page_is_run_here():
-    tried = ("analyze stability", "--checkpoint-activations", "--update-epoch-batch-itr", "fairseq-generate", "score.py", "grep -c")
+    tried = ["analyze stability", "--checkpoint-activations", "--update-epoch-batch-itr"]
+    tried += ["fairseq-generate", "score.py", "grep -c"]
     assert all(sum(words in line for words in tried) == 1 for line in LINES) and len(LINES) == len(tried)
 
 
@@ -80,10 +82,10 @@ def test_scores_and_counts(place):
     [
         ("--lr 1e30 --warmup-updates 1 --clip-norm 1.0", "FloatingPointError: gradients are Nan/Inf"),
         (
-            "--lr 1e30 --warmup-updates 1 --memory-efficient-fp16 --optimizer adam --fp16-init-scale 1024 --min-loss-scale 1023",
+            f"{HALF} --fp16-init-scale 1024 --min-loss-scale 1023",
             "Minimum loss scale reached (1023.0). Your loss is probably exploding.",
         ),
-        ("--lr 1e30 --warmup-updates 1 --memory-efficient-fp16 --optimizer adam", "Torch not compiled with CUDA enabled"),
+        (HALF, "Torch not compiled with CUDA enabled"),
     ],
     ids=["NaN", "floor", "overflow on a CPU"],
 )
@@ -96,10 +98,14 @@ def test_messages(place, data_bin, flags, message):
     assert message.replace("1023.0", "0.0001") in PAGE
 
 
-@pytest.mark.parametrize("flags, same", [("--update-epoch-batch-itr True", True), ("", False), ("--update-epoch-batch-itr True --bf16", False)])
+@pytest.mark.parametrize(
+    "flags, same",
+    [("--update-epoch-batch-itr True", True), ("", False), ("--update-epoch-batch-itr True --bf16", False)],
+)
 def test_what_a_resumed_training_equals(place, data_bin, tmp_path, flags, same):
     _, forked = place
-    command = ["fairseq-train", data_bin, *COMMON, *flags.split(), "--init-type", "default", "--no-epoch-checkpoints", "--save-dir"]
+    command = ["fairseq-train", data_bin, *COMMON, *flags.split(), "--init-type", "default", "--no-epoch-checkpoints"]
+    command += ["--save-dir"]
     forked.run(*command, tmp_path / "whole", "--max-epoch", "3")
     for epochs in ("1", "3"):
         forked.run(*command, tmp_path / "stopped", "--max-epoch", epochs)
