@@ -93,7 +93,8 @@ def test_messages(place, data_bin, flags, message):
     folder, forked = place
     if "CUDA" in message and torch.backends.cuda.is_built():
         pytest.skip("torch has CUDA: the message is another")
-    result = forked.run("fairseq-train", data_bin, *COMMON, *flags.split(), "--max-update", "40", "--no-save", check=False)
+    command = ["fairseq-train", data_bin, *COMMON, *flags.split(), "--max-update", "40", "--no-save"]
+    result = forked.run(*command, cwd=folder, check=False)
     assert result.returncode != 0 and (message in result.stdout or "StopIteration" in result.stdout)
     assert message.replace("1023.0", "0.0001") in PAGE
 

@@ -24,7 +24,8 @@ def commands(heading):
     """The command lines of a section, each as words; comments and prose left out."""
     section = PAGE.split(f"\n{heading}\n", 1)[1].split("\n## ")[0] if heading else PAGE.split("\n## ")[0]
     section = re.sub(r"```.*?```", "", section, flags=re.S).replace("\\\n", " ")
-    return [line.strip() for line in section.splitlines() if re.match(r"    (fairseq-|admin-fairseq |cp |printf )", line)]
+    command = re.compile(r"    (fairseq-|admin-fairseq |cp |printf )")
+    return [line.strip() for line in section.splitlines() if command.match(line)]
 
 
 def small(line, *more):
@@ -93,7 +94,7 @@ def test_fine_tuning(place):
     assert not (folder / "checkpoints" / "tuned" / "admin.profile").exists()
     assert last(folder, "tuned")["optimizer_history"][-1]["num_updates"] == 3
     with pytest.raises(AssertionError, match="admin_fairseq: error: "):
-        do(line.replace("--init-type adaptive ", "--init-type default ").replace("checkpoints/tuned", "checkpoints/other"))
+        do(line.replace("--init-type adaptive ", "--init-type default "), "--save-dir", "checkpoints/other")
 
 
 def test_new_words(place):
@@ -102,7 +103,8 @@ def test_new_words(place):
     for path in (folder / "new").iterdir():
         path.write_text(re.sub(r"\bs1\d\b", "neues", re.sub(r"\bt1\d\b", "wort", path.read_text())))
     lines = commands("## New words")
-    assert [line.split()[0] for line in lines] == ["cp", "printf", "fairseq-preprocess", "admin-fairseq", "fairseq-train"]
+    tools = ["cp", "printf", "fairseq-preprocess", "admin-fairseq", "fairseq-train"]
+    assert [line.split()[0] for line in lines] == tools
     for line in lines[:2]:
         run("bash", "-c", line, cwd=folder)
     for line in lines[2:]:
