@@ -19,7 +19,7 @@ numpy break in fairseq. Read the modules in this order:
 13. ``checkpoints``  reading, writing and rebuilding them
 14. ``fold``         omega into LayerNorms and weights: a stock Transformer with the same outputs (``stock`` builds it)
 15. ``export``       folded checkpoints, compared before they are written; ``ctranslate2_export``: for serving
-16. ``authors``      checkpoints of the authors' code -> ours
+16. ``authors``      checkpoints of the authors' code -> ours; ``grow``: rows for the words of a larger dictionary
 17. ``cli``          the ``admin-fairseq`` command, served by ``average`` and ``plots``
 18. ``report``       tables of many runs, with ``results``, ``published``, ``significance`` and ``report_page``
 19. ``analysis``     ``admin-fairseq analyze``: its own map is in its ``__init__``

@@ -8,7 +8,7 @@ import warnings
 
 from fairseq import utils
 
-from . import authors, average, export, profile_file
+from . import authors, average, export, grow, profile_file
 from .ctranslate2_export import QUANTIZATIONS, export_ctranslate2
 from .errors import AdminError, PrintableFormatter
 from .version import __version__
@@ -85,6 +85,8 @@ def build_parser():
     )
     add_checkpoint(command, "OUT", "the checkpoint to write")
     command.set_defaults(run=lambda args: authors.import_checkpoint(args.checkpoint, args.out, args.force))
+
+    grow.add_parser(commands)
 
     command = commands.add_parser("report", help="tables, significance and learning curves of a results.tsv")
     command.add_argument("results", help="the results.tsv that scripts/evaluate.sh wrote")

@@ -12,7 +12,10 @@ from fairseq.models.transformer import TransformerDecoderBase, TransformerEncode
 from fairseq.models.transformer.transformer_legacy import (
     base_architecture,
     transformer_iwslt_de_en,
+    transformer_vaswani_wmt_en_de_big,
+    transformer_vaswani_wmt_en_fr_big,
     transformer_wmt_en_de_big,
+    transformer_wmt_en_de_big_t2t,
 )
 from fairseq.modules.checkpoint_activations import checkpoint_wrapper
 
@@ -187,13 +190,22 @@ def check_fit(model, state_dict, model_cfg=None):
     )
 
 
-register_model_architecture("admin_transformer", "admin_transformer")(base_architecture)
-register_model_architecture("admin_transformer", "admin_transformer_iwslt_de_en")(
-    transformer_iwslt_de_en
-)
-register_model_architecture("admin_transformer", "admin_transformer_wmt_en_de")(base_architecture)
-register_model_architecture("admin_transformer", "admin_transformer_wmt_en_de_big")(
-    transformer_wmt_en_de_big
+def register_as_fairseq(names_and_flags):
+    """Register ``admin_NAME`` with what fairseq's own ``NAME`` sets."""
+    for name, set_flags in names_and_flags.items():
+        register_model_architecture("admin_transformer", f"admin_{name}")(set_flags)
+
+
+register_as_fairseq(
+    {
+        "transformer": base_architecture,
+        "transformer_iwslt_de_en": transformer_iwslt_de_en,
+        "transformer_wmt_en_de": base_architecture,
+        "transformer_wmt_en_de_big": transformer_wmt_en_de_big,
+        "transformer_vaswani_wmt_en_de_big": transformer_vaswani_wmt_en_de_big,
+        "transformer_vaswani_wmt_en_fr_big": transformer_vaswani_wmt_en_fr_big,
+        "transformer_wmt_en_de_big_t2t": transformer_wmt_en_de_big_t2t,  # Pre-LN: not with --init-type adaptive*
+    }
 )
 
 

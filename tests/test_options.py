@@ -89,6 +89,9 @@ def test_the_profile_lies_in_the_save_dir_by_default():
         ("admin_transformer_iwslt_de_en", (6, 512, 1024, 4)),
         ("admin_transformer_wmt_en_de", (6, 512, 2048, 8)),
         ("admin_transformer_wmt_en_de_big", (6, 1024, 4096, 16)),
+        ("admin_transformer_vaswani_wmt_en_de_big", (6, 1024, 4096, 16)),
+        ("admin_transformer_vaswani_wmt_en_fr_big", (6, 1024, 4096, 16)),
+        ("admin_transformer_wmt_en_de_big_t2t", (6, 1024, 4096, 16)),
         ("admin_transformer_tiny", (4, 128, 256, 4)),
     ],
 )
@@ -108,3 +111,28 @@ def test_flags_without_effect_are_named(caplog):
     build(init_type="default", freeze_first_omega=True, admin_profile="p")
     assert "--freeze-first-omega does nothing with --init-type default" in caplog.text
     assert "--admin-profile does nothing" in caplog.text
+
+
+def test_each_architecture_sets_what_fairseqs_own_of_that_name_sets():
+    from argparse import Namespace
+
+    from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_NAME_REGISTRY
+
+    ours = {name for name, model in ARCH_MODEL_NAME_REGISTRY.items() if model == "admin_transformer"}
+    theirs = {name for name, model in ARCH_MODEL_NAME_REGISTRY.items() if model == "transformer"}
+    theirs.remove("transformer_tiny")  # 2 + 2 layers, C 64: another than our tiny, as README says
+    named = {f"admin_{name}" for name in theirs}
+    assert len(named) == 7 and named <= ours
+    for name in named:
+        flags, expected = Namespace(), Namespace()
+        ARCH_CONFIG_REGISTRY[name](flags)
+        ARCH_CONFIG_REGISTRY[name[len("admin_") :]](expected)
+        assert vars(flags) == vars(expected), name
+
+
+def test_t2t_is_pre_ln_and_so_not_for_admin():
+    model = build("admin_transformer_wmt_en_de_big_t2t", init_type="default")
+    assert all(layer.normalize_before for layer in (*model.encoder.layers, *model.decoder.layers))
+    for init_type in ("adaptive", "adaptive-profiling", "adaptive-auto"):
+        with pytest.raises(AdminError, match="--encoder-normalize-before.*\n.*--decoder-normalize-before"):
+            build("admin_transformer_wmt_en_de_big_t2t", init_type=init_type)
