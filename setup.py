@@ -1,12 +1,50 @@
+import base64
+import hashlib
 import re
+import zipfile
 from pathlib import Path
 
 from setuptools import setup
+from setuptools.command.editable_wheel import editable_wheel
 
 here = Path(__file__).parent
 version = re.search(r'__version__ = "(.+?)"', (here / "admin_fairseq/version.py").read_text()).group(1)
 
+# fairseq looks for --user-dir in the working folder and beside itself, where an editable install leaves nothing
+FORWARDER = """\
+import importlib.util
+import sys
+
+spec = importlib.util.spec_from_file_location(
+    __name__, {source!r} + "/__init__.py", submodule_search_locations=[{source!r}]
+)
+module = sys.modules[__name__] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+"""
+
+
+class EditableWheel(editable_wheel):
+    """An editable install in which ``--user-dir admin_fairseq`` works in every folder."""
+
+    def run(self):
+        super().run()
+        for wheel in Path(self.dist_dir).glob("admin_fairseq-*.whl"):
+            self.add_forwarder(wheel)
+
+    def add_forwarder(self, wheel):
+        name, text = "admin_fairseq/__init__.py", FORWARDER.format(source=str(here.resolve() / "admin_fairseq"))
+        digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+        with zipfile.ZipFile(wheel) as archive:
+            parts = {part: archive.read(part) for part in archive.namelist()}
+        (record,) = [part for part in parts if part.endswith(".dist-info/RECORD")]
+        parts[record] = f"{name},sha256={digest},{len(text.encode())}\n".encode() + parts[record]
+        with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
+            for part, content in {name: text.encode(), **parts}.items():
+                archive.writestr(part, content)
+
+
 setup(
+    cmdclass={"editable_wheel": EditableWheel},
     name="admin_fairseq",
     version=version,
     description="Admin (Liu et al., EMNLP 2020) for fairseq: deep Post-LN Transformers that train",
