@@ -30,6 +30,7 @@ MOST_POSITIONS = 2**20
 MOST_LAYERS = 10_000
 NESTED = {"encoder": EncDecBaseConfig, "decoder": DecoderConfig, "quant_noise": QuantNoiseConfig}
 LISTS = ("adaptive_softmax_cutoff", "adaptive_input_cutoff")  # older releases store them as text
+NUMBERS_AS_TEXT = ("decoder_input_dim", "decoder_output_dim")  # what fairseq's command line makes of them
 DICTIONARIES = ("encoder_xformers_att_config", "decoder_xformers_att_config")  # always text
 TEXTS = ("encoder_layers_to_keep", "decoder_layers_to_keep")  # declared as lists, and read as text
 # what encoders of text fetch from an address, or open; fairseq's own addresses are among its default values
@@ -117,6 +118,9 @@ def check_model_flags(flags: Dict[str, Any]) -> List[str]:
             except ValueError:
                 continue  # told below: it is no list
             flags[name] = [value] if isinstance(value, int) else list(value) if isinstance(value, (list, tuple)) else value
+    for name in NUMBERS_AS_TEXT:
+        if isinstance(flags.get(name), str) and flags[name].isdecimal() and len(flags[name]) < 10:
+            flags[name] = int(flags[name])
     problems = [
         f"{name} is {flags[name]!r:.80}, which is {wrong}"
         for name, wrong in ((name, check(flags[name])) for name, check in CHECKS.items() if name in flags)
