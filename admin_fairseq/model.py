@@ -132,16 +132,17 @@ class AdminTransformerModel(TransformerModel):
             cfg, tgt_dict, embed_tokens, no_encoder_attn=cfg.no_cross_attention
         )
 
-    def load_state_dict(self, state_dict, *args, **kwargs):
+    def load_state_dict(self, state_dict, strict=True, model_cfg=None, args=None):
         """Load as any model does.
 
         Raises:
-            AdminError: if the weights were trained with another kind of residual sites, or are of another depth, size or
-                vocabulary.
+            AdminError: if the weights were trained with another kind of residual sites, or, if ``strict``, are of
+                another depth, size or vocabulary.
         """
         init_types.check_scales(self, state_dict)
-        check_fit(self, state_dict, kwargs.get("model_cfg"))
-        result = super().load_state_dict(state_dict, *args, **kwargs)
+        if strict:
+            check_fit(self, state_dict, model_cfg)
+        result = super().load_state_dict(state_dict, strict, model_cfg, args)
         self.restored = True
         return result
 

@@ -80,3 +80,38 @@ def test_state_survives_saving():
         p.grad = torch.full((3,), 0.5)
         o.step()
     assert torch.equal(parameter, twin)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_weights_have_float32_state(dtype):
+    """--memory-efficient-fp16, -bf16: as in float32, from weights that are rounded after each step."""
+    generator = torch.Generator().manual_seed(3)
+    weight = torch.nn.Parameter(torch.randn(40, generator=generator).to(dtype))
+    optimizer = build(weight).optimizer
+    reference = torch.nn.Parameter(weight.detach().float())
+    wide = torch.optim.RAdam([reference], **build(reference).optimizer_config)
+    for _ in range(12):  # rectified from the sixth step on
+        gradient = torch.randn(40, generator=generator).to(dtype)
+        weight.grad, reference.grad = gradient.clone(), gradient.float()
+        optimizer.step()
+        wide.step()
+        with torch.no_grad():
+            reference.copy_(reference.to(dtype))
+        assert torch.equal(weight.float(), reference)
+    state = optimizer.state[weight]
+    assert len(optimizer.state) == 1
+    assert all(state[name].dtype == torch.float32 and torch.equal(state[name], wide.state[reference][name])
+               for name in ("exp_avg", "exp_avg_sq"))  # fmt: skip
+
+
+def test_float32_is_torchs_own():
+    generator = torch.Generator().manual_seed(3)
+    ours = torch.nn.Parameter(torch.randn(40, generator=generator))
+    theirs = torch.nn.Parameter(ours.detach().clone())
+    first, second = build(ours).optimizer, torch.optim.RAdam([theirs], **build(theirs).optimizer_config)
+    for _ in range(12):
+        ours.grad = torch.randn(40, generator=generator)
+        theirs.grad = ours.grad.clone()
+        first.step()
+        second.step()
+    assert torch.equal(ours, theirs)
