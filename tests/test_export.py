@@ -146,7 +146,10 @@ def test_checkpoints_of_the_old_layout_and_of_hydra(trained, tmp_path):
     hydra = copy.deepcopy(state)
     hydra["cfg"]["model"] = vars(hydra["cfg"]["model"])
     torch.save(hydra, tmp_path / "hydra.pt")
-    for name in ("old", "hydra"):
+    for name in ("arch", "max_source_positions", "max_target_positions"):
+        del hydra["cfg"]["model"][name]  # where the configuration names +model._name alone
+    torch.save(hydra, tmp_path / "hydra_name.pt")
+    for name in ("old", "hydra", "hydra_name"):
         assert cli.main(["fold", str(tmp_path / f"{name}.pt"), str(tmp_path / f"{name}.out")]) == 0
         assert load_checkpoint(tmp_path / f"{name}.out")["cfg"]["model"].arch == "transformer"
 

@@ -177,7 +177,7 @@ def walk(warm, data_bin, folder, name, case):
     newest = self.runs / f"checkpoint_last{suffix}.pt"
     assert_plain(newest)
     mean, stock = folder / "mean.pt", folder / "stock.pt"
-    others = [path for path in self.checkpoints() if re.fullmatch(rf"checkpoint_\d+_\d+{suffix}\.pt", path.name)]
+    others = [path for path in self.checkpoints() if re.fullmatch(rf"checkpoint(_\d+_)?\d+{suffix}\.pt", path.name)]
     self.admin("average", "--inputs", newest, others[-1], "--output", mean)
     hypotheses = self.generate(mean, *self.plugin)
 

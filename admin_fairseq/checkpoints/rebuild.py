@@ -6,6 +6,7 @@ from typing import Any
 
 from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY, BaseFairseqModel
 from fairseq.models.transformer import TransformerModel
+from fairseq.models.transformer.transformer_config import DEFAULT_MAX_SOURCE_POSITIONS, DEFAULT_MAX_TARGET_POSITIONS
 from fairseq.modules import BaseLayer
 
 from .. import options
@@ -17,6 +18,10 @@ from ..weights import Weights, differences
 from .flags import check_sizes
 from .read import State, load_checkpoint
 
+POSITIONS = {
+    "max_source_positions": DEFAULT_MAX_SOURCE_POSITIONS,
+    "max_target_positions": DEFAULT_MAX_TARGET_POSITIONS,
+}
 OUR_LAYERS = (AdminEncoderLayer, AdminDecoderLayer, BaseLayer)
 
 
@@ -147,11 +152,16 @@ def stored_args(state: State, path: str) -> Namespace:
         AdminError: if it has none, or is of an architecture that is not known here.
     """
     args = state.get("args") or (state.get("cfg") or {}).get("model")
-    if isinstance(args, dict) and "arch" in args:
+    if isinstance(args, dict):
         args = Namespace(**args)
+    if isinstance(args, Namespace) and not hasattr(args, "arch"):
+        args.arch = getattr(args, "_name", None)  # fairseq-hydra-train's own name for it
     if not isinstance(args, Namespace) or not isinstance(getattr(args, "arch", None), str):
         raise AdminError(f"{path}: it does not say its architecture; it must come from fairseq-train")
     check_architecture(args.arch, f"{path} (--arch {args.arch})")
     args = options.complete(copy.deepcopy(args))
     ARCH_CONFIG_REGISTRY[args.arch](args)
+    for name, longest in POSITIONS.items():  # fairseq-hydra-train keeps them with the task
+        if getattr(args, name, None) is None:
+            setattr(args, name, longest)
     return args
