@@ -45,7 +45,7 @@ OURS = {
 MODEL = {
     "layernorm-embedding": f"{AUTO} --layernorm-embedding {SHARED}",
     "learned positions, no scaling": f"{AUTO} --encoder-learned-pos --decoder-learned-pos --no-scale-embedding",
-    "positions, padding left or right": f"{AUTO} --max-source-positions 100 --max-target-positions 90 --truncate-source --left-pad-source False",
+    "positions, padding left or right": f"{AUTO} --max-source-positions 100 --max-target-positions 90 --truncate-source --left-pad-source",
     "no positions": f"{AUTO} --no-token-positional-embeddings {SHARED}",
     "no final norm": f"--init-type default {PRE_LN} --no-decoder-final-norm",
     "checkpoint activations": f"{AUTO} --checkpoint-activations {SHARED}",
