@@ -113,6 +113,11 @@ def test_fine_tuning_from_another_vocabulary():
     assert "--srcdict" in str(error.value)
 
 
+def test_a_restore_file_that_is_not_there(warm, data_bin, tmp_path):
+    output = warm.run(*train_words(data_bin, tmp_path, "--init-type", "default", "--restore-file", "x.pt")).stdout
+    assert "--restore-file x.pt: no such file; the training starts at the beginning" in output
+
+
 def test_a_plain_checkpoint_into_admin(warm, data_bin, trained, tmp_path):
     words = ["--finetune-from-model", trained / "plain/checkpoint_last.pt", "--init-type", "adaptive"]
     message = refused(warm, *train_words(data_bin, tmp_path, *words))

@@ -205,8 +205,10 @@ def test_sacrebleu_left_unchanged_is_ignored(warm, data_bin, tmp_path):
     flags = small(changed(LINES["WMT'17 En-De base"]))
     warm.run("fairseq-train", data_bin, *flags, "--save-dir", tmp_path, "--init-type", "default", "--max-update", "1")
     command = ["fairseq-generate", data_bin, "--user-dir", USER_DIR, "--path", tmp_path / "checkpoint_last.pt", "--cpu"]
-    last = [warm.run(*command, *flag.split(), "--max-len-b", "5").stdout.splitlines()[-1] for flag in
-            ("", "--sacrebleu", "--scoring sacrebleu")]  # fmt: skip
+    outputs = [warm.run(*command, *flag.split(), "--max-len-b", "5").stdout for flag in
+               ("", "--sacrebleu", "--scoring sacrebleu")]  # fmt: skip
+    last = [output.splitlines()[-1] for output in outputs]
+    assert ["--sacrebleu does nothing" in output for output in outputs] == [False, True, False]
     assert last[0] == last[1] and "BLEU4 = " in last[0]
     assert "BLEU = " in last[2]
 

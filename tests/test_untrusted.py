@@ -244,6 +244,19 @@ def test_every_flag_of_fairseqs_has_a_check():
     assert set(unknown) == {"encoder", "decoder", "quant_noise", "init_type", *flags.DICTIONARIES}
 
 
+def test_flags_of_other_models_mean_other_things(tmp_path):
+    """fconv's encoder_layers is a list of convolutions, as text."""
+    other = argparse.Namespace(arch="fconv_iwslt_de_en", encoder_layers="[(256, 3)] * 4", decoder_attention="True", dropout=0.1)
+    torch.save({"model": {}, "args": other}, tmp_path / "fconv.pt")
+    assert load_checkpoint(tmp_path / "fconv.pt")["args"].encoder_layers == "[(256, 3)] * 4"
+
+
+def test_flags_of_the_task(trained, tmp_path, capsys):
+    bad = changed(trained, tmp_path / "bad.pt", lambda state: state["cfg"]["task"].update(source_lang=5, left_pad_source="maybe"))
+    error = refused(capsys, "fold", bad, tmp_path / "out.pt")
+    assert "task.source_lang is 5, which is no text" in error and "task.left_pad_source is 'maybe'" in error
+
+
 def test_numpy_arrays_are_read_and_objects_are_not(tmp_path):
     state = {"model": {}, "extra_state": {"counts": np.array([1, 2]), "loss": np.float64(0.5), "flag": np.bool_(True)}}
     torch.save(state, tmp_path / "numpy.pt")

@@ -13,12 +13,15 @@ from enum import Enum
 from typing import Any, Dict, List, Tuple
 
 from fairseq import utils
+from fairseq.models import ARCH_MODEL_REGISTRY
+from fairseq.models.transformer import TransformerModelBase
 from fairseq.models.transformer.transformer_config import (
     DecoderConfig,
     EncDecBaseConfig,
     QuantNoiseConfig,
     TransformerConfig,
 )
+from fairseq.tasks.translation import TranslationConfig
 
 from ..errors import raise_all
 from ..init_types import OUTPUT_CHANGES
@@ -57,8 +60,10 @@ def check_flags(state: Dict[str, Any], path: str) -> None:
             for name in FETCHED
             if "://" in str(flags.get(name)) and not str(flags[name]).startswith(FAIRSEQS_OWN)
         ]
-        if section in ("", "model."):
+        if section in ("", "model.") and not of_another_model(flags):
             problems += check_model_flags(flags)
+        if section == "task.":
+            problems += [f"task.{problem}" for problem in wrong_types(flags, TASK_CHECKS)]
     raise_all(f"{path}: flags that it holds are not fairseq's; is the file damaged, or somebody's trap?", problems[:20])
 
 
@@ -109,6 +114,18 @@ def not_a_plain_value(value: object, depth: int = 0) -> str:
     return next((reason for reason in (not_a_plain_value(part, depth + 1) for part in parts) if reason), "")
 
 
+def of_another_model(flags: Dict[str, Any]) -> bool:
+    """Whether flags are of a model that is no Transformer for translation: the same names mean other things there."""
+    model = ARCH_MODEL_REGISTRY.get(str(flags.get("arch") or flags.get("_name")))
+    return model is not None and not issubclass(model, TransformerModelBase)
+
+
+def wrong_types(flags: Dict[str, Any], checks: Dict[str, Callable[[Any], str]]) -> List[str]:
+    """Return which flags do not pass their check, and why."""
+    found = ((name, check(flags[name])) for name, check in checks.items() if name in flags)
+    return [f"{name} is {flags[name]!r:.80}, which is {wrong}" for name, wrong in found if wrong]
+
+
 def check_model_flags(flags: Dict[str, Any]) -> List[str]:
     """Return what is wrong with a Transformer's flags; those of other models are not known here."""
     for name in LISTS:
@@ -121,11 +138,7 @@ def check_model_flags(flags: Dict[str, Any]) -> List[str]:
     for name in NUMBERS_AS_TEXT:
         if isinstance(flags.get(name), str) and flags[name].isdecimal() and len(flags[name]) < 10:
             flags[name] = int(flags[name])
-    problems = [
-        f"{name} is {flags[name]!r:.80}, which is {wrong}"
-        for name, wrong in ((name, check(flags[name])) for name, check in CHECKS.items() if name in flags)
-        if wrong
-    ]
+    problems = wrong_types(flags, CHECKS)
     for name in DICTIONARIES:
         if flags.get(name) is not None and not is_dictionary(flags[name]):
             problems.append(f"{name} is {flags[name]!r:.80}, which is no dictionary")
@@ -213,6 +226,9 @@ def all_checks() -> Dict[str, Callable[[Any], str]]:
 
 
 CHECKS = all_checks()
+TASK_CHECKS = {
+    flag.name: check_of(flag, flag.name) for flag in fields(TranslationConfig) if flag.name not in ("_name", "dataset_impl")
+}
 
 
 def check_sizes(args: Namespace, weights: Weights, path: str) -> None:

@@ -2,9 +2,12 @@
 
 import argparse
 import functools
+import logging
 import sys
 
 from .marks import is_mended, mark
+
+logger = logging.getLogger(__name__)
 
 
 def explain_arguments():
@@ -13,6 +16,8 @@ def explain_arguments():
     - ``--arch transformer --init-type adaptive`` ended in "unrecognized arguments": our flags belong to
       our architectures.
     - fairseq-train without ``--arch`` ended in a RuntimeError without a word.
+
+    And ``--sacrebleu`` of older command lines is accepted, and does nothing: a warning says what does.
     """
     from fairseq import options
 
@@ -30,7 +35,9 @@ def explain_arguments():
 
         parser.error = error
         try:
-            return original(parser, input_args, *args, **kwargs)
+            parsed = original(parser, input_args, *args, **kwargs)
+            _warn_of_sacrebleu(parsed[0] if isinstance(parsed, tuple) else parsed)
+            return parsed
         except RuntimeError as problem:
             if problem.args:
                 raise
@@ -39,6 +46,11 @@ def explain_arguments():
             parser.error = as_usual
 
     options.parse_args_and_arch = mark(parse_args_and_arch, "arguments")
+
+
+def _warn_of_sacrebleu(args):
+    if getattr(args, "sacrebleu", False) and getattr(args, "scoring", None) == "bleu":
+        logger.warning("--sacrebleu does nothing in today's fairseq, and the score is BLEU of tokens: use --scoring sacrebleu")
 
 
 def _about_our_flags(message, words):

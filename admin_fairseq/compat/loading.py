@@ -83,6 +83,8 @@ class VerifyingTorch:
         from ..checkpoints import check_finite, read
         from ..checkpoints.flags import forget_paths
 
+        if not isinstance(getattr(file, "name", None), str):
+            return torch.load(file, *args, **kwargs)  # no file of a disk, but fairseq's own buffer
         state = read(file.name)
         if isinstance(state, dict):
             check_finite(state.get("model") or {}, file.name)
