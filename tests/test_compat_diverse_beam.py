@@ -49,7 +49,8 @@ def test_a_batch_is_its_sentences_alone(seed, ids, beam_and_groups):
     for row, found in enumerate(together):
         [alone] = decode(generator, model, on_task, rows(sample, [row], [0]))
         assert [hypothesis["tokens"].tolist() for hypothesis in found] == [h["tokens"].tolist() for h in alone]
-        assert torch.allclose(torch.stack([h["score"] for h in found]), torch.stack([h["score"] for h in alone]), atol=1e-4)
+        scores = [torch.stack([hypothesis["score"] for hypothesis in found_ones]) for found_ones in (found, alone)]
+        assert torch.allclose(*scores, atol=1e-4)
 
 
 def test_sentences_leave_the_batch(monkeypatch):

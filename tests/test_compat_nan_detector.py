@@ -41,7 +41,9 @@ class NanGradient(torch.autograd.Function):
 def test_gradients_are_reported_too(caplog, arch):
     """The outputs are finite; a gradient becomes NaN on its way into the encoder's first layer."""
     model = build(arch=arch)
-    model.encoder.layers[1].register_forward_pre_hook(lambda module, inputs: (NanGradient.apply(inputs[0]), *inputs[1:]))
+    model.encoder.layers[1].register_forward_pre_hook(
+        lambda module, inputs: (NanGradient.apply(inputs[0]), *inputs[1:])
+    )
     text = report(model, caplog)
     assert ", forward" not in text
     # of all outputs, the first that a NaN gradient reaches is that of the layer before
