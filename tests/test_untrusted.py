@@ -116,7 +116,7 @@ WRONG = [
     {"encoder_layers": "2"}, {"encoder_layers": 10**9}, {"encoder_layers": 3}, {"dropout": "0.1"}, {"dropout": float("nan")},
     {"dropout": 2}, {"encoder_embed_dim": 2**31}, {"max_source_positions": 10**12}, {"share_all_embeddings": [1]},
     {"activation_fn": "exec"}, {"adaptive_softmax_cutoff": [{}]}, {"decoder_embed_path": 3}, {"encoder_layers_to_keep": {"a": 1}},
-    {"layernorm_embedding": "${oc.env:HOME}"}, {"arch": ["transformer"]}, {"quant_noise_pq": "x"}, {"init_type": "nonsense"},
+    {"decoder_output_dim": 10**9}, {"adaptive_softmax_cutoff": [10**9]}, {"encoder_attention_heads": 10**8}, {"layernorm_embedding": "${oc.env:HOME}"}, {"arch": ["transformer"]}, {"quant_noise_pq": "x"}, {"init_type": "nonsense"},
 ]  # fmt: skip
 
 
@@ -126,6 +126,13 @@ def test_flags_of_another_type_or_size(trained, tmp_path, capsys, wrong):
     error = refused(capsys, "fold", bad, tmp_path / "out.pt")
     assert next(iter(wrong)).replace("_", "-") in error.replace("_", "-") or "architecture" in error
     assert not (tmp_path / "out.pt").exists()
+
+
+@pytest.mark.parametrize("wrong", [{"encoder_layers": 5000}, {"encoder_ffn_embed_dim": 10**6}, {"adaptive_softmax_cutoff": [10**9]}], ids=str)
+def test_fairseq_allocates_nothing_of_a_size_that_the_weights_do_not_have(trained, tmp_path, wrong):
+    bad = changed(trained, tmp_path / "bad.pt", lambda state: vars(state["cfg"]["model"]).update(wrong))
+    with pytest.raises(AdminError, match=f"its flags and its weights do not fit.*\n.*{next(iter(wrong))}"):
+        checkpoint_utils.load_checkpoint_to_cpu(str(bad))
 
 
 def test_all_wrong_flags_are_told_at_once(trained, tmp_path, capsys):

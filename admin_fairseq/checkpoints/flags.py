@@ -14,7 +14,7 @@ from typing import Any, Dict, List, Tuple
 
 from fairseq import utils
 from fairseq.models import ARCH_MODEL_REGISTRY
-from fairseq.models.transformer import TransformerModelBase
+from fairseq.models.transformer import TransformerModel, TransformerModelBase
 from fairseq.models.transformer.transformer_config import (
     DecoderConfig,
     EncDecBaseConfig,
@@ -26,11 +26,13 @@ from fairseq.tasks.translation import TranslationConfig
 from ..errors import raise_all
 from ..init_types import OUTPUT_CHANGES
 from ..literal import literal
+from ..model import AdminTransformerModel
 from ..options import EMBED_PATHS, AdminOptions
 from ..weights import Weights
 
 MOST_POSITIONS = 2**20
 MOST_LAYERS = 10_000
+WIDEST = 2**16
 NESTED = {"encoder": EncDecBaseConfig, "decoder": DecoderConfig, "quant_noise": QuantNoiseConfig}
 LISTS = ("adaptive_softmax_cutoff", "adaptive_input_cutoff")  # older releases store them as text
 NUMBERS_AS_TEXT = ("decoder_input_dim", "decoder_output_dim")  # what fairseq's command line makes of them
@@ -215,6 +217,10 @@ def all_checks() -> Dict[str, Callable[[Any], str]]:
     del checks["encoder_xformers_att_config"], checks["decoder_xformers_att_config"]  # see DICTIONARIES
     for stack in ("encoder", "decoder"):
         checks[f"{stack}_layers"] = or_none(within(no_integer, 0, MOST_LAYERS))
+        checks[f"{stack}_embed_dim"] = checks[f"{stack}_attention_heads"] = or_none(within(no_integer, 1, WIDEST))
+        checks[f"{stack}_ffn_embed_dim"] = or_none(within(no_integer, 1, 16 * WIDEST))
+    for name in (*NUMBERS_AS_TEXT, "quant_noise_pq_block_size"):
+        checks[name] = or_none(within(no_integer, 1, WIDEST))
     for side in ("source", "target"):
         checks[f"max_{side}_positions"] = or_none(within(no_integer, 1, MOST_POSITIONS))
     for name in ("dropout", "attention_dropout", "activation_dropout", "relu_dropout", "adaptive_softmax_dropout"):
@@ -231,8 +237,12 @@ TASK_CHECKS = {
 }
 
 
-def check_sizes(args: Namespace, weights: Weights, path: str) -> None:
+def check_sizes(flags: Dict[str, Any], weights: Weights, path: str) -> None:
     """Refuse flags that say other sizes than the weights have, before anything of that size is allocated.
+
+    Args:
+        flags: of a Transformer, checked for their types.
+        weights: the checkpoint's; what they lack is told when they are loaded.
 
     Raises:
         AdminError: listing each.
@@ -240,14 +250,28 @@ def check_sizes(args: Namespace, weights: Weights, path: str) -> None:
     problems = []
     for stack in ("encoder", "decoder"):
         depth = len({name.split(".")[2] for name in weights if re.match(rf"{stack}\.layers\.\d+\.", name)})
-        flags = {
+        layers = flags.get(f"{stack}_layers")
+        if layers is not None and layers > depth:
+            problems.append(f"{stack}_layers is {layers}, and it has weights of {depth} layers")
+        sizes = {
             f"{stack}_embed_dim": (f"{stack}.embed_tokens.weight", 1),
             f"{stack}_ffn_embed_dim": (f"{stack}.layers.0.fc1.weight", 0),
         }
-        if getattr(args, f"{stack}_layers") > depth:
-            problems.append(f"{stack}_layers is {getattr(args, f'{stack}_layers')}, and it has weights of {depth} layers")
-        for flag, (name, axis) in flags.items():
+        for flag, (name, axis) in sizes.items():
             found = weights.get(name)
-            if found is not None and found.dim() == 2 and found.size(axis) != getattr(args, flag):
-                problems.append(f"{flag} is {getattr(args, flag)}, and its {name} is {tuple(found.shape)}")
+            if found is not None and found.dim() == 2 and flags.get(flag) not in (None, found.size(axis)):
+                problems.append(f"{flag} is {flags[flag]}, and its {name} is {tuple(found.shape)}")
+    table = weights.get("decoder.embed_tokens.weight")
+    for name in LISTS:
+        if flags.get(name) and table is not None and max(flags[name]) > len(table):
+            problems.append(f"{name} is {flags[name]}, and it has {len(table)} words")
     raise_all(f"{path}: its flags and its weights do not fit:", problems)
+
+
+def check_stored_sizes(state: Dict[str, Any], path: str) -> None:
+    """Check the sizes of a checkpoint of fairseq's ``transformer`` or of ours (see :func:`check_sizes`)."""
+    for prefix, flags in sections(state):
+        model = ARCH_MODEL_REGISTRY.get(str(flags.get("arch") or flags.get("_name")))
+        ours = model is not None and (model is TransformerModel or issubclass(model, AdminTransformerModel))
+        if prefix in ("", "model.") and ours and isinstance(state.get("model"), dict):
+            check_sizes(flags, state["model"], path)

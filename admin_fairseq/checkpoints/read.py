@@ -8,7 +8,7 @@ import torch
 
 from .. import files
 from ..errors import AdminError, raise_all
-from .flags import check_flags
+from .flags import check_flags, check_stored_sizes
 from .verify import check_file, check_finite
 
 State = Dict[str, Any]
@@ -29,6 +29,7 @@ def read(path: str) -> State:
         raise AdminError(f"{path}: cannot be read as a checkpoint: {_why(path, error)}") from None
     if isinstance(state, dict):
         check_flags(state, path)
+        check_stored_sizes(state, path)
     return state
 
 

@@ -117,7 +117,7 @@ def rebuild(args: Namespace, weights: Weights, task: Any, path: str) -> BaseFair
     Raises:
         AdminError: naming ``path`` and every weight that does not fit.
     """
-    check_sizes(args, weights, path)
+    check_sizes(vars(args), weights, path)
     if is_adaptive(args):
         args.init_type, args.admin_omega = "adaptive", {}
     args.encoder_embed_path = args.decoder_embed_path = None  # the embeddings are in the checkpoint, and the files may be gone
