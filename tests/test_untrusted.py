@@ -258,6 +258,14 @@ def test_flags_of_other_models_mean_other_things(tmp_path):
     assert load_checkpoint(tmp_path / "fconv.pt")["args"].encoder_layers == "[(256, 3)] * 4"
 
 
+def test_flags_of_older_releases(trained, tmp_path):
+    def old(state):
+        flags = {"data": ["a", "b"], "left_pad_source": "True", "lr": [0.1], "max_epoch": np.int64(3), "dtype": torch.float16}
+        vars(state["cfg"]["model"]).update(flags)
+
+    assert load_checkpoint(changed(trained, tmp_path / "old.pt", old))["cfg"]["model"].data == ["a", "b"]
+
+
 def test_flags_of_the_task(trained, tmp_path, capsys):
     bad = changed(trained, tmp_path / "bad.pt", lambda state: state["cfg"]["task"].update(source_lang=5, left_pad_source="maybe"))
     error = refused(capsys, "fold", bad, tmp_path / "out.pt")

@@ -42,7 +42,7 @@ TEXTS = ("encoder_layers_to_keep", "decoder_layers_to_keep")  # declared as list
 FETCHED = ("bpe_codes", "bpe_merges", "bpe_vocab", "sentencepiece_model", "sentencepiece_model_path", "gpt2_encoder_json", "gpt2_vocab_bpe")
 FAIRSEQS_OWN = "https://dl.fbaipublicfiles.com/"
 # further flags that commands of ours, or fairseq's translation task, read
-OTHERS = {"arch": str, "_name": str, "data": str, "source_lang": str, "target_lang": str, "seed": int, "task": str}
+OTHERS = {"arch": str, "_name": str, "source_lang": str, "target_lang": str, "seed": int, "task": str}
 
 
 def check_flags(state: Dict[str, Any], path: str) -> None:
@@ -98,13 +98,9 @@ def not_plain(flags: Dict[str, Any]) -> Iterator[Tuple[str, str]]:
 
 
 def not_a_plain_value(value: object, depth: int = 0) -> str:
-    """Return why a value is no number, text, or list or dictionary of those; empty if it is."""
-    if value is None or isinstance(value, (bool, int, float, Enum)):
-        return ""
+    """Return why a value cannot be a flag's; empty if it can."""
     if isinstance(value, str):
         return f"{value[:80]!r} would be replaced when it is read" if "${" in value else ""
-    if depth > 8:
-        return "nested too deeply"
     if isinstance(value, Namespace):
         value = vars(value)
     if isinstance(value, dict):
@@ -112,7 +108,9 @@ def not_a_plain_value(value: object, depth: int = 0) -> str:
     elif isinstance(value, (list, tuple, set)):
         parts = list(value)
     else:
-        return f"a {type(value).__name__} is no flag"
+        return ""  # a number or the like: torch has loaded no other classes
+    if depth > 8:
+        return "nested too deeply"
     return next((reason for reason in (not_a_plain_value(part, depth + 1) for part in parts) if reason), "")
 
 
@@ -171,6 +169,12 @@ def no_text(value: object) -> str:
     return "" if isinstance(value, (str, Enum)) else "no text"
 
 
+def no_folders(value: object) -> str:
+    """A data-bin, or several with colons between; older releases had a list."""
+    folders = value if isinstance(value, (list, tuple)) else [value]
+    return "no folder" if any(no_text(folder) for folder in folders) else ""
+
+
 def no_list_of_integers(value: object) -> str:
     good = isinstance(value, (list, tuple)) and value and all(not no_integer(item) and item > 0 for item in value)
     return "" if good else "no list of whole numbers"
@@ -225,6 +229,7 @@ def all_checks() -> Dict[str, Callable[[Any], str]]:
         checks[f"max_{side}_positions"] = or_none(within(no_integer, 1, MOST_POSITIONS))
     for name in ("dropout", "attention_dropout", "activation_dropout", "relu_dropout", "adaptive_softmax_dropout"):
         checks[name] = or_none(within(no_number, 0, 1))
+    checks["data"] = or_none(no_folders)
     del checks["init_type"]  # the authors' code has others; whoever builds a model from it looks
     checks["activation_fn"] = or_none(one_of(utils.get_available_activation_fns()))
     checks["analytic_output_change"] = or_none(one_of(OUTPUT_CHANGES))
@@ -235,6 +240,7 @@ CHECKS = all_checks()
 TASK_CHECKS = {
     flag.name: check_of(flag, flag.name) for flag in fields(TranslationConfig) if flag.name not in ("_name", "dataset_impl")
 }
+TASK_CHECKS["data"] = CHECKS["data"]
 
 
 def check_sizes(flags: Dict[str, Any], weights: Weights, path: str) -> None:
