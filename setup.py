@@ -58,7 +58,7 @@ setup(
         # ve-fairseq is fairseq's main branch with wheels for 3.11 and 3.12
         'fairseq>=0.12.2,<0.13; python_version < "3.11"',
         've-fairseq>=0.12.3,<0.13; python_version >= "3.11"',
-        "torch>=2.1",
+        "torch>=2.4",  # its add_safe_globals: checkpoints are read with weights_only
         "numpy<2.4",  # fairseq calls numpy.percentile(interpolation=), which 2.4 removed
         "sacrebleu>=2.0",
         "sacremoses",  # the default detokeniser of fairseq's --eval-bleu

@@ -14,7 +14,7 @@ from typing import Any, Dict, List, Tuple
 
 from fairseq import utils
 from fairseq.models import ARCH_MODEL_REGISTRY
-from fairseq.models.transformer import TransformerModel, TransformerModelBase
+from fairseq.models.transformer import TransformerModelBase
 from fairseq.models.transformer.transformer_config import (
     DecoderConfig,
     EncDecBaseConfig,
@@ -26,7 +26,6 @@ from fairseq.tasks.translation import TranslationConfig
 from ..errors import raise_all
 from ..init_types import OUTPUT_CHANGES
 from ..literal import literal
-from ..model import AdminTransformerModel
 from ..options import EMBED_PATHS, AdminOptions
 from ..weights import Weights
 
@@ -115,9 +114,13 @@ def not_a_plain_value(value: object, depth: int = 0) -> str:
 
 
 def of_another_model(flags: Dict[str, Any]) -> bool:
-    """Whether flags are of a model that is no Transformer for translation: the same names mean other things there."""
-    model = ARCH_MODEL_REGISTRY.get(str(flags.get("arch") or flags.get("_name")))
-    return model is not None and not issubclass(model, TransformerModelBase)
+    """Whether flags are of a model that is no Transformer for translation: the same names mean other things there.
+
+    What is not registered is no Transformer that could be built.
+    """
+    names = [flags[name] for name in ("_name", "arch") if isinstance(flags.get(name), str)]
+    models = [ARCH_MODEL_REGISTRY.get(name) for name in names]
+    return bool(names) and not any(model is not None and issubclass(model, TransformerModelBase) for model in models)
 
 
 def wrong_types(flags: Dict[str, Any], checks: Dict[str, Callable[[Any], str]]) -> List[str]:
@@ -176,7 +179,7 @@ def no_folders(value: object) -> str:
 
 
 def no_list_of_integers(value: object) -> str:
-    good = isinstance(value, (list, tuple)) and value and all(not no_integer(item) and item > 0 for item in value)
+    good = isinstance(value, (list, tuple)) and all(not no_integer(item) and item > 0 for item in value)
     return "" if good else "no list of whole numbers"
 
 
@@ -272,12 +275,3 @@ def check_sizes(flags: Dict[str, Any], weights: Weights, path: str) -> None:
         if flags.get(name) and table is not None and max(flags[name]) > len(table):
             problems.append(f"{name} is {flags[name]}, and it has {len(table)} words")
     raise_all(f"{path}: its flags and its weights do not fit:", problems)
-
-
-def check_stored_sizes(state: Dict[str, Any], path: str) -> None:
-    """Check the sizes of a checkpoint of fairseq's ``transformer`` or of ours (see :func:`check_sizes`)."""
-    for prefix, flags in sections(state):
-        model = ARCH_MODEL_REGISTRY.get(str(flags.get("arch") or flags.get("_name")))
-        ours = model is not None and (model is TransformerModel or issubclass(model, AdminTransformerModel))
-        if prefix in ("", "model.") and ours and isinstance(state.get("model"), dict):
-            check_sizes(flags, state["model"], path)

@@ -8,7 +8,7 @@ import torch
 
 from .. import files
 from ..errors import AdminError, raise_all
-from .flags import check_flags, check_stored_sizes
+from .flags import check_flags
 from .verify import check_file, check_finite
 
 State = Dict[str, Any]
@@ -28,8 +28,8 @@ def read(path: str) -> State:
     except Exception as error:  # torch raises half a dozen kinds for files that it cannot read
         raise AdminError(f"{path}: cannot be read as a checkpoint: {_why(path, error)}") from None
     if isinstance(state, dict):
+        raise_all(f"{path}: not a fairseq checkpoint:", odd_parts(state))
         check_flags(state, path)
-        check_stored_sizes(state, path)
     return state
 
 
@@ -48,7 +48,6 @@ def load_checkpoint(path: str, finite: bool = True) -> State:
     odd = [name for name, value in state["model"].items() if not isinstance(name, str) or not torch.is_tensor(value)]
     if odd:
         raise AdminError(f"{path}: not a fairseq checkpoint: its weight {odd[0]!r} is no tensor with a name")
-    raise_all(f"{path}: not a fairseq checkpoint:", odd_parts(state))
     if finite:
         check_finite(state["model"], path)
     return state
@@ -56,7 +55,7 @@ def load_checkpoint(path: str, finite: bool = True) -> State:
 
 def odd_parts(state: State) -> List[str]:
     """Return which parts of a checkpoint are of another kind than fairseq writes; each may be missing."""
-    kinds = {"args": Namespace, "cfg": dict, "optimizer_history": list, "task_state": dict, "extra_state": dict}
+    kinds = {"model": dict, "args": Namespace, "cfg": dict, "optimizer_history": list, "task_state": dict, "extra_state": dict}
     odd = [name for name, kind in kinds.items() if state.get(name) is not None and not isinstance(state[name], kind)]
     history = state.get("optimizer_history")
     if isinstance(history, list) and not all(isinstance(item, dict) for item in history):

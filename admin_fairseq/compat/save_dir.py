@@ -13,6 +13,15 @@ from .marks import is_mended, mark
 HELD = {}  # path of a lock -> its open file: locks last as long as the process
 
 
+def forget_in_child():
+    """A forked child (fairseq loads data in some) has no part in the locks, and may outlive its parent."""
+    while HELD:
+        HELD.popitem()[1].close()
+
+
+os.register_at_fork(after_in_child=forget_in_child)
+
+
 def lock_save_dirs():
     """Have every ``Trainer`` that saves hold a lock on its ``--save-dir`` until its process ends.
 
