@@ -169,6 +169,6 @@ def test_two_trainings_in_one_folder(warm, data_bin, tmp_path):
 
 def test_a_killed_training_leaves_no_lock_behind(warm, data_bin, tmp_path):
     flags = ["--max-update", 500, "--save-interval-updates", 1]
-    warm.run(*train_words(data_bin, tmp_path, *flags), kill_when=[tmp_path / "checkpoint_1_1.pt"])
+    warm.run(*train_words(data_bin, tmp_path, *flags), kill_when=[tmp_path / "checkpoint_1_3.pt"])
     time.sleep(0.1)
     assert "Loaded checkpoint" in warm.run(*train_words(data_bin, tmp_path, "--max-update", 60)).stdout

@@ -69,7 +69,7 @@ def omegas(state):
 
 def test_a_user_dir_of_ones_own(place):
     folder, do = place
-    deep, mine, translate = commands(None)
+    deep, mine, translate, fold = commands(None)
     output = do(deep)
     assert "profile of the first training batch" in output
     assert len(omegas(last(folder, "my-deep"))) == 2 * 36 + 3 * 3
@@ -78,10 +78,12 @@ def test_a_user_dir_of_ones_own(place):
     assert len(re.findall(r"^H-\d+\t", do(translate), re.M)) == 27
     run("admin-fairseq", "average", "--inputs", folder / "checkpoints" / "mine" / "checkpoint_last.pt",
         "--output", folder / "mean.pt")  # fmt: skip
-    for name in ("my-deep", "mine"):
-        path = folder / "checkpoints" / name / "checkpoint_last.pt"
-        refused = run("admin-fairseq", "fold", path, folder / "folded.pt", check=False)
-        assert refused.returncode == 1 and "architecture" in refused.stdout and "Traceback" not in refused.stdout
+    do(fold)
+    assert last(folder, "my-deep")["cfg"]["model"].arch == "my_deep"
+    assert load_checkpoint(folder / "checkpoints/my-deep/stock.pt")["cfg"]["model"]["arch"] == "transformer"
+    path = folder / "checkpoints" / "mine" / "checkpoint_last.pt"
+    refused = run("admin-fairseq", "fold", path, folder / "folded.pt", "--user-dir", "my_code", check=False, cwd=folder)
+    assert refused.returncode == 1 and "puts out something else" in refused.stdout and "MyTransformer" in refused.stdout
 
 
 def test_fine_tuning(place):
