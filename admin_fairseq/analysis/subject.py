@@ -13,7 +13,7 @@ import torch
 from fairseq import options as fairseq_options
 from fairseq import tasks, utils
 
-from .. import options, profile_file
+from .. import options, profile_file, weights
 from ..checkpoints import check_architecture, construct, load_checkpoint, restore, stored_args, whole
 from ..errors import AdminError
 from ..init_types import is_adaptive
@@ -205,4 +205,4 @@ def count_sites(model):
 
 def non_finite(model):
     """Return the names of weights that hold NaN or infinity."""
-    return [name for name, weight in model.named_parameters() if not torch.isfinite(weight).all()]
+    return weights.non_finite(dict(model.named_parameters()))
