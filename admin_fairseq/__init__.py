@@ -2,39 +2,60 @@
 
 Importing the package, as ``fairseq-train --user-dir admin_fairseq`` does, registers the
 ``admin_transformer`` architectures and the ``radam`` optimizer, and mends what today's torch and
-numpy break in fairseq. Read the modules in this order:
+numpy break in fairseq. Only in the process of our own command, ``admin-fairseq``, it waits until a
+subcommand needs the plugin (:func:`register`): a profile is shown without importing torch.
+
+Read the modules in this order:
 
 1. ``residual``      the equations, ``b * f(x) + s * x``, as modules
-2. ``init_types``    what ``--init-type`` makes of them: Admin, and what it is compared with
-3. ``layers``        which residual sites a layer has, and in which order
-4. ``model``         the architectures: building a model, and nothing else
-5. ``options``       the flags, and the combinations that are refused
-6. ``profiling``     one forward pass over the sites -> ``Profile``
-7. ``profile_file``  ``Profile`` <-> a text file that a person can read (``profile_checks``: what is refused)
-8. ``omega_init``    ``Profile`` -> the model's omegas
-9. ``training``      what hangs on to fairseq's trainer: ``first_step`` (stage 1 inside ``fairseq-train``, and
-                     ``--init-type adaptive-auto``) and ``trace`` (what ``--trace-interval`` logs)
-10. ``optim``        RAdam
-11. ``compat``       mends for fairseq on today's Python, each feature-tested
-12. ``checkpoints``  verifying, reading, writing and rebuilding them
-13. ``fold``         omega into LayerNorms and weights: a stock Transformer with the same outputs (``stock`` builds it)
-14. ``export``       folded checkpoints, compared before they are written; ``ctranslate2_export``: for serving
-15. ``authors``      checkpoints of the authors' code -> ours; ``grow``: rows for the words of a larger dictionary
-16. ``cli``          the ``admin-fairseq`` command, served by ``average`` and ``plots``
-17. ``report``       tables of many runs, with ``results``, ``published``, ``significance`` and ``report_page``
-18. ``analysis``     ``admin-fairseq analyze``: its own map is in its ``__init__``
+2. ``sites``         what a residual site is, and finding them
+3. ``init_types``    what ``--init-type`` makes of them: Admin, and what it is compared with
+4. ``layers``        which residual sites a layer has, and in which order
+5. ``model``         the architectures: building a model, and nothing else
+6. ``options``       the flags; ``rules``: the combinations that are refused
+7. ``profile``       measuring omega, its file, and filling a model
+8. ``training``      what ``--init-type`` does in fairseq-train; ``trace``: what ``--trace-interval`` logs
+9. ``optim``         RAdam
+10. ``compat``       workarounds for fairseq on today's Python, each feature-tested
+11. ``checkpoints``  verifying, reading, writing, rebuilding and averaging them
+12. ``deploy``       a trained model as a stock Transformer, and for CTranslate2
+13. ``analysis``     ``admin-fairseq analyze``
+14. ``cli``          the ``admin-fairseq`` command
+15. ``experiments``  recipes, data, runs, results, reports
 
 Beside these: ``errors`` (mistakes without tracebacks), ``files`` (whole or not at all), ``literal`` (text that is a
-value), ``weights`` (state dicts compared) and ``logs`` (reading fairseq's output).
+value), ``weights`` (state dicts compared), ``plots`` and ``logs`` (reading fairseq's output). Light, which is without
+torch and fairseq, are ``cli``, ``errors``, ``files``, ``literal``, ``logs``, ``plots``, ``version``, ``experiments``
+and of ``profile`` what its map says.
 """
 
-from .version import __version__  # noqa: F401 isort:skip
+import sys
+from pathlib import Path
 
-from . import compat
+from .version import __version__
 
-compat.apply()
+__all__ = ["__version__", "register"]
 
-from . import errors, model, optim, training  # noqa: E402,F401
 
-errors.install_excepthook()
-training.install()
+def register() -> None:
+    """Register architectures and optimizer with fairseq, and apply the workarounds. Twice changes nothing."""
+    from . import compat
+
+    compat.apply()
+    from . import errors, model, optim, training  # noqa: F401
+
+    errors.install_excepthook()
+    training.install()
+
+
+def _is_own_command() -> bool:
+    """Whether this process is ``admin-fairseq`` (or ``python -m admin_fairseq``), which registers by itself."""
+    program = Path(sys.argv[0])
+    if program.stem == "admin-fairseq" or program.parts[-2:] == ("admin_fairseq", "__main__.py"):
+        return True
+    # while ``python -m`` looks for the package, the program is called -m
+    return sys.argv[0] == "-m" and sys.orig_argv[-len(sys.argv)] == "admin_fairseq"
+
+
+if not _is_own_command():
+    register()

@@ -1,123 +1,62 @@
-"""The ``admin-fairseq`` command: what has to be done with profiles and checkpoints outside training."""
+"""The ``admin-fairseq`` command: what has to be done with profiles, checkpoints and experiments around a training.
+
+Parsing needs neither torch nor fairseq. A subcommand imports what it needs when it runs; those that need the
+plugin say so, and it is registered for them.
+"""
 
 import argparse
 import logging
 import os
 import sys
 import warnings
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from typing import Any, Optional
 
-from fairseq import utils
-
-from . import authors, average, export, grow, profile_file
-from .ctranslate2_export import QUANTIZATIONS, export_ctranslate2
+from . import register
+from .deploy import QUANTIZATIONS
 from .errors import AdminError, PrintableFormatter
 from .version import __version__
 
 
-def build_parser():
-    parser = argparse.ArgumentParser(
+def build_parser() -> ArgumentParser:
+    """Return the parser of the command with all its subcommands."""
+    parser = ArgumentParser(
         prog="admin-fairseq",
-        description="Tools for profiles and checkpoints of admin_fairseq. Training and translation are fairseq's "
-        "own commands, with --user-dir admin_fairseq.",
+        description="Tools for profiles, checkpoints and experiments of admin_fairseq. Training and translation are "
+        "fairseq's own commands, with --user-dir admin_fairseq.",
     )
     parser.add_argument("--version", action="version", version=f"admin_fairseq {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for add in (
+        _add_profile,
+        _add_average,
+        _add_fold,
+        _add_export,
+        _add_import,
+        _add_grow_vocabulary,
+        _add_report,
+        _add_analyze,
+    ):
+        add(commands)
+    return parser
 
+
+def _add_profile(commands: Any) -> None:
     command = commands.add_parser("profile", help="print a profile as a table, or draw it")
     command.add_argument("path", help="the profile: ours, or the authors' profile.ratio.init")
     command.add_argument("--plot", metavar="OUT.png", help="draw omega against depth, both stacks")
     command.add_argument(
-        "--renew-checksum", action="store_true", help="first give a profile that was edited by hand a right checksum"
+        "--renew-checksum",
+        action="store_true",
+        help="first give a profile that was edited by hand a right checksum",
     )
-    command.set_defaults(run=run_profile)
-
-    command = commands.add_parser(
-        "average",
-        help="average checkpoints",
-        description="Average the weights of checkpoints: those named, or the last ones of a --save-dir. "
-        "Flags are those of fairseq's scripts/average_checkpoints.py.",
-    )
-    command.add_argument("--inputs", nargs="+", required=True, help="checkpoints, or one folder that holds them")
-    command.add_argument("--output", required=True, help="the checkpoint to write")
-    last = command.add_mutually_exclusive_group()
-    last.add_argument("--num-epoch-checkpoints", type=positive, metavar="N", help="the last N of checkpointEPOCH.pt")
-    last.add_argument("--num-update-checkpoints", type=positive, metavar="N", help="the last N by updates")
-    command.add_argument(
-        "--checkpoint-upper-bound", type=int, metavar="N", help="none after this epoch (or update)"
-    )
-    command.add_argument(
-        "--checkpoint-suffix", metavar="SUFFIX", help="that of the training (default: the only one that is there)"
-    )
-    command.add_argument("--ema", action="store_true", help="average what --store-ema kept, instead of the weights")
-    add_user_dir(command)
-    command.set_defaults(run=run_average)
-
-    command = commands.add_parser(
-        "fold",
-        help="rewrite a trained model as a stock transformer",
-        description="Rewrite a trained model as a checkpoint of fairseq's own transformer with the same outputs, which "
-        "needs no --user-dir. Average checkpoints before folding, not after.",
-    )
-    add_checkpoint(command, "OUT", "the checkpoint to write")
-    command.add_argument(
-        "--safe", action="store_true", help="write plain dictionaries: stock fairseq then loads it under torch's weights_only"
-    )
-    command.set_defaults(run=lambda args: export.fold_checkpoint(args.checkpoint, args.out, args.safe, args.force))
-
-    command = commands.add_parser(
-        "export",
-        help="convert a trained model for serving",
-        description="Fold a trained model and convert it for another runtime, with its vocabulary.",
-    )
-    command.add_argument("--format", required=True, choices=["ctranslate2"], help="the runtime")
-    add_checkpoint(command, "DIR", "the folder to write")
-    command.add_argument("--quantization", choices=QUANTIZATIONS, help="how weights are stored (default: float32)")
-    command.add_argument("--data", metavar="DATA-BIN", help="has the dictionaries (default: the one of the training)")
-    command.add_argument("--source-lang", help="default: that of the training")
-    command.add_argument("--target-lang", help="default: that of the training")
-    command.set_defaults(run=run_export)
-
-    command = commands.add_parser(
-        "import",
-        help="take over a checkpoint of the authors' code",
-        description="Write a checkpoint of the authors' code (Transformer-Clinic, fairseq 0.8) as one of this plugin, omegas "
-        "included, for generation and fine-tuning.",
-    )
-    add_checkpoint(command, "OUT", "the checkpoint to write")
-    command.set_defaults(run=lambda args: authors.import_checkpoint(args.checkpoint, args.out, args.force))
-
-    grow.add_parser(commands)
-
-    command = commands.add_parser("report", help="tables, significance and learning curves of a results.tsv")
-    command.add_argument("results", help="the results.tsv that scripts/evaluate.sh wrote")
-    command.add_argument("--out", metavar="DIR", help="where the report goes (default: report, beside results.tsv)")
-    command.add_argument("--recipes", metavar="DIR", default=os.path.join("nmt-experiments", "recipes"),
-                         help="recipe files, for the published numbers (default: %(default)s)")
-    command.set_defaults(run=run_report)
-
-    commands.add_parser("analyze", help="look at a model: dependency, output-change, gradients, stability")
-    return parser
+    command.set_defaults(run=_run_profile)
 
 
-def add_checkpoint(command, metavar, what):
-    command.add_argument("checkpoint", metavar="CHECKPOINT", help="the checkpoint to read")
-    command.add_argument("out", metavar=metavar, help=what)
-    command.add_argument("--force", action="store_true", help=f"replace {metavar} if it is there")
-    add_user_dir(command)
+def _run_profile(args: Namespace) -> None:
+    from .profile import file as profile_file
 
-
-def add_user_dir(command):
-    command.add_argument("--user-dir", metavar="DIR", help="a user-dir of your own, whose architecture the checkpoint is of")
-
-
-def positive(text):
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is less than 1")
-    return value
-
-
-def run_profile(args):
     if args.renew_checksum:
         profile_file.renew_checksum(args.path)
     profile = profile_file.load(args.path)
@@ -126,20 +65,56 @@ def run_profile(args):
     print()
     print(profile_file.table(profile))
     if args.plot:
-        plot_profile(profile, args.plot)
+        from . import plots
+
+        try:
+            plots.save_figure(args.plot, lambda axis: plots.draw_omega(axis, profile.stacks))
+        except (
+            OSError,
+            ValueError,
+        ) as error:  # ValueError: matplotlib does not know the file's ending
+            raise AdminError(f"--plot {args.plot}: {error}") from None
 
 
-def plot_profile(profile, path):
-    """Draw a profile's omegas against depth, one line per stack."""
-    from . import plots
+def _add_average(commands: Any) -> None:
+    command = commands.add_parser(
+        "average",
+        help="average checkpoints",
+        description="Average the weights of checkpoints: those named, or the last ones of a --save-dir. "
+        "Flags are those of fairseq's scripts/average_checkpoints.py.",
+    )
+    command.add_argument(
+        "--inputs", nargs="+", required=True, help="checkpoints, or one folder that holds them"
+    )
+    command.add_argument("--output", required=True, help="the checkpoint to write")
+    last = command.add_mutually_exclusive_group()
+    last.add_argument(
+        "--num-epoch-checkpoints",
+        type=_positive,
+        metavar="N",
+        help="the last N of checkpointEPOCH.pt",
+    )
+    last.add_argument(
+        "--num-update-checkpoints", type=_positive, metavar="N", help="the last N by updates"
+    )
+    command.add_argument(
+        "--checkpoint-upper-bound", type=int, metavar="N", help="none after this epoch (or update)"
+    )
+    command.add_argument(
+        "--checkpoint-suffix",
+        metavar="SUFFIX",
+        help="that of the training (default: the only one that is there)",
+    )
+    command.add_argument(
+        "--ema", action="store_true", help="average what --store-ema kept, instead of the weights"
+    )
+    _add_user_dir(command)
+    command.set_defaults(run=_run_average, plugin=True)
 
-    try:
-        plots.save_figure(path, lambda axis: plots.draw_omega(axis, profile.stacks))
-    except (OSError, ValueError) as error:  # ValueError: matplotlib does not know the file's ending
-        raise AdminError(f"--plot {path}: {error}") from None
 
+def _run_average(args: Namespace) -> None:
+    from .checkpoints import average
 
-def run_average(args):
     count = args.num_epoch_checkpoints or args.num_update_checkpoints
     if count:
         if len(args.inputs) != 1:
@@ -151,59 +126,215 @@ def run_average(args):
     else:
         paths = args.inputs
         if args.checkpoint_upper_bound is not None:
-            raise AdminError("--checkpoint-upper-bound goes with --num-epoch-checkpoints or --num-update-checkpoints")
+            raise AdminError(
+                "--checkpoint-upper-bound goes with --num-epoch-checkpoints or --num-update-checkpoints"
+            )
         folders = [path for path in paths if os.path.isdir(path)]
         if folders:
             raise AdminError(
-                f"--inputs {folders[0]}: a folder; say which with --num-epoch-checkpoints or --num-update-checkpoints"
+                f"--inputs {folders[0]}: a folder; say which with --num-epoch-checkpoints or "
+                "--num-update-checkpoints"
             )
     average.average_to_file(paths, args.output, args.ema)
 
 
-def run_export(args):
+def _add_fold(commands: Any) -> None:
+    command = commands.add_parser(
+        "fold",
+        help="rewrite a trained model as a stock transformer",
+        description="Rewrite a trained model as a checkpoint of fairseq's own transformer with the same outputs, "
+        "which needs no --user-dir. Average checkpoints before folding, not after.",
+    )
+    _add_checkpoint(command, "OUT", "the checkpoint to write")
+    command.add_argument(
+        "--safe",
+        action="store_true",
+        help="write plain dictionaries: stock fairseq then loads it under torch's weights_only",
+    )
+    command.set_defaults(run=_run_fold, plugin=True)
+
+
+def _run_fold(args: Namespace) -> None:
+    from .deploy import export
+
+    export.fold_checkpoint(args.checkpoint, args.out, args.safe, args.force)
+
+
+def _add_export(commands: Any) -> None:
+    command = commands.add_parser(
+        "export",
+        help="convert a trained model for serving",
+        description="Fold a trained model and convert it for another runtime, with its vocabulary.",
+    )
+    command.add_argument("--format", required=True, choices=["ctranslate2"], help="the runtime")
+    _add_checkpoint(command, "DIR", "the folder to write")
+    command.add_argument(
+        "--quantization", choices=QUANTIZATIONS, help="how weights are stored (default: float32)"
+    )
+    command.add_argument(
+        "--data", metavar="DATA-BIN", help="has the dictionaries (default: the one of the training)"
+    )
+    command.add_argument("--source-lang", help="default: that of the training")
+    command.add_argument("--target-lang", help="default: that of the training")
+    command.set_defaults(run=_run_export, plugin=True)
+
+
+def _run_export(args: Namespace) -> None:
+    from .deploy.ctranslate2_export import export_ctranslate2
+
+    languages = (args.source_lang, args.target_lang)
     export_ctranslate2(
-        args.checkpoint, args.out, args.quantization, args.data, (args.source_lang, args.target_lang), args.force
+        args.checkpoint, args.out, args.quantization, args.data, languages, args.force
     )
 
 
-def run_report(args):
-    from . import report_page
+def _add_import(commands: Any) -> None:
+    command = commands.add_parser(
+        "import",
+        help="take over a checkpoint of the authors' code",
+        description="Write a checkpoint of the authors' code (Transformer-Clinic, fairseq 0.8) as one of this "
+        "plugin, omegas included, for generation and fine-tuning.",
+    )
+    _add_checkpoint(command, "OUT", "the checkpoint to write")
+    command.set_defaults(run=_run_import, plugin=True)
+
+
+def _run_import(args: Namespace) -> None:
+    from .checkpoints import authors
+
+    authors.import_checkpoint(args.checkpoint, args.out, args.force)
+
+
+def _add_grow_vocabulary(commands: Any) -> None:
+    command = commands.add_parser(
+        "grow-vocabulary",
+        help="give a model rows for the words of a larger dictionary",
+        description="Write a checkpoint whose embeddings are those of a larger dictionary, for fine-tuning on text "
+        "with new words. Rows of known words stay; the optimizer's state is left out.",
+    )
+    command.add_argument("checkpoint", metavar="CHECKPOINT", help="the checkpoint to read")
+    command.add_argument("out", metavar="OUT", help="the checkpoint to write")
+    for flag, whose in (("--old", "the model's"), ("--new", "the larger")):
+        text = f"has {whose} dictionaries; or one file for both sides"
+        command.add_argument(flag, required=True, metavar="DATA-BIN", help=text)
+    command.add_argument(
+        "--seed", type=int, default=1, metavar="N", help="of the new rows (default: %(default)s)"
+    )
+    command.add_argument("--force", action="store_true", help="replace OUT if it is there")
+    command.set_defaults(run=_run_grow_vocabulary, plugin=True)
+
+
+def _run_grow_vocabulary(args: Namespace) -> None:
+    from .checkpoints import grow
+
+    grow.grow_vocabulary(args.checkpoint, args.out, args.old, args.new, args.seed, args.force)
+
+
+def _add_report(commands: Any) -> None:
+    command = commands.add_parser(
+        "report", help="tables, significance and learning curves of a results.tsv"
+    )
+    command.add_argument("results", help="the results.tsv that scripts/evaluate.sh wrote")
+    command.add_argument(
+        "--out", metavar="DIR", help="where the report goes (default: report, beside results.tsv)"
+    )
+    command.add_argument(
+        "--recipes",
+        metavar="DIR",
+        default=os.path.join("nmt-experiments", "recipes"),
+        help="recipe files, for the published numbers (default: %(default)s)",
+    )
+    command.set_defaults(run=_run_report)
+
+
+def _run_report(args: Namespace) -> None:
+    from .experiments.report import page
 
     out = args.out or os.path.join(os.path.dirname(os.path.abspath(args.results)), "report")
-    report_page.write(args.results, out, args.recipes)
+    page.write(args.results, out, args.recipes)
 
 
-def import_user_dir(path):
+def _add_analyze(commands: Any) -> None:
+    # its flags are those of fairseq-train as well: ``analysis.command`` parses them
+    commands.add_parser(
+        "analyze", help="look at a model: dependency, output-change, gradients, stability"
+    )
+
+
+def _add_checkpoint(command: ArgumentParser, metavar: str, what: str) -> None:
+    command.add_argument("checkpoint", metavar="CHECKPOINT", help="the checkpoint to read")
+    command.add_argument("out", metavar=metavar, help=what)
+    command.add_argument("--force", action="store_true", help=f"replace {metavar} if it is there")
+    _add_user_dir(command)
+
+
+def _add_user_dir(command: ArgumentParser) -> None:
+    command.add_argument(
+        "--user-dir",
+        metavar="DIR",
+        help="a user-dir of your own, whose architecture the checkpoint is of",
+    )
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is less than 1")
+    return value
+
+
+def import_user_dir(path: str) -> None:
     """Import a user's own user-dir, as fairseq's commands do; this plugin's own is here already.
 
     Raises:
         AdminError: naming it, if it cannot be imported.
     """
+    from fairseq import utils
+
     if os.path.basename(os.path.normpath(path)) == "admin_fairseq":
         return
     try:
-        utils.import_user_module(argparse.Namespace(user_dir=path))
+        utils.import_user_module(Namespace(user_dir=path))
     except AdminError:
         raise
-    except Exception as error:  # FileNotFoundError of fairseq's, and whatever the user's code raises
-        reason = "no such folder" if isinstance(error, FileNotFoundError) else f"{type(error).__name__}: {error}"
+    except (
+        Exception
+    ) as error:  # FileNotFoundError of fairseq's, and whatever the user's code raises
+        reason = (
+            "no such folder"
+            if isinstance(error, FileNotFoundError)
+            else f"{type(error).__name__}: {error}"
+        )
         raise AdminError(f"--user-dir {path}: cannot be imported: {reason}") from error
 
 
-def main(argv=None):
-    """Run the command; exit code 0 if it worked, 1 for a mistake in the files, 2 for one in the flags."""
-    # force: importing fairseq has configured logging already
+def _log_to_stderr() -> None:
+    # force: importing fairseq configures logging as well
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, force=True)
     for handler in logging.getLogger().handlers:
         handler.setFormatter(PrintableFormatter("%(message)s"))
-    warnings.filterwarnings("ignore", module="torch")  # it warns of how fairseq calls it
-    argv = sys.argv[1:] if argv is None else list(argv)
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run the command.
+
+    Returns:
+        The exit code: 0 if it worked, 1 for a mistake in the files. Flags that are not known end in 2, as
+        argparse has it.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
     try:
-        if argv[:1] == ["analyze"]:  # its flags are those of fairseq-train as well
+        if words[:1] == ["analyze"]:
+            register()
+            _log_to_stderr()
             from .analysis import command
 
-            return command.main(argv[1:])
-        args = build_parser().parse_args(argv)
+            return command.main(words[1:])
+        args = build_parser().parse_args(words)
+        if getattr(args, "plugin", False):
+            register()
+            warnings.filterwarnings("ignore", module="torch")  # it warns of how fairseq calls it
+        _log_to_stderr()
         if getattr(args, "user_dir", None):
             import_user_dir(args.user_dir)
         args.run(args)

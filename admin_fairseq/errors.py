@@ -7,7 +7,9 @@ import sys
 def printable(text: str) -> str:
     """Return text without what a terminal would obey: what comes from a file may hold escape sequences."""
     return "".join(
-        character if character.isprintable() or character in "\n\t" else character.encode("unicode_escape").decode()
+        character
+        if character.isprintable() or character in "\n\t"
+        else character.encode("unicode_escape").decode()
         for character in text
     )
 
@@ -48,7 +50,9 @@ def install_excepthook():
     def show(kind, error, traceback):
         mistake = error
         while mistake is not None and not isinstance(mistake, AdminError):
-            mistake = mistake.__context__  # fairseq puts "please ensure that the architectures match" around it
+            mistake = (
+                mistake.__context__
+            )  # fairseq puts "please ensure that the architectures match" around it
         if mistake is not None:
             sys.stdout.flush()
             print(f"admin_fairseq: error: {mistake}", file=sys.stderr)

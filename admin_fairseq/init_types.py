@@ -32,7 +32,10 @@ INIT_TYPES = (
     "rezero_postln",
     "looklinear",
 )
-MEASURED_TYPES = ("adaptive-profiling", "adaptive-auto")  # their omegas come from the first training batch
+MEASURED_TYPES = (
+    "adaptive-profiling",
+    "adaptive-auto",
+)  # their omegas come from the first training batch
 OUTPUT_CHANGES = ("O(logn)", "O(1)", "O(n)")
 MIRRORED = ("relu", "gelu", "gelu_fast", "gelu_accurate")  # activations with a(x) - a(-x) = x
 
@@ -80,7 +83,11 @@ def add_sites(layer, cfg, stack, names):
 
 
 # what a state dict holds for the sites -> the init types that it can be of
-SCALES = {"omega": "adaptive, or analytic", "alpha": "deepnet, or analytic --analytic-constant", "resweight": "rezero*"}
+SCALES = {
+    "omega": "adaptive, or analytic",
+    "alpha": "deepnet, or analytic --analytic-constant",
+    "resweight": "rezero*",
+}
 
 
 def check_scales(model, state):
@@ -94,7 +101,9 @@ def check_scales(model, state):
         for weights in (model.state_dict(), state)
     )
     kinds = [
-        " and ".join(SCALES[kind] for kind in SCALES if any(name.endswith("." + kind) for name in names))
+        " and ".join(
+            SCALES[kind] for kind in SCALES if any(name.endswith("." + kind) for name in names)
+        )
         or "default, or looklinear"
         for names in (theirs, ours)
     ]
@@ -106,7 +115,11 @@ def check_scales(model, state):
         )
     for name, value in ours.items():
         given = theirs.get(name)
-        if name.endswith(".alpha") and given is not None and not math.isclose(given, value, rel_tol=0.01):
+        if (
+            name.endswith(".alpha")
+            and given is not None
+            and not math.isclose(given, value, rel_tol=0.01)
+        ):
             raise AdminError(
                 f"the checkpoint's {name} is {float(given):.4g}, and this model's is {float(value):.4g}: use the "
                 "--init-type, --analytic-output-change and depth of the training"
@@ -117,7 +130,9 @@ def closed_form(cfg, stack):
     """Return the scale that all sites of a stack start with by formula: DeepNorm's alpha, or the analytic omega."""
     if init_type_of(cfg) == "deepnet":
         return deepnorm_scales(cfg.encoder_layers, cfg.decoder_layers)[stack][0]
-    return analytic_omega(count_sites(cfg, stack), getattr(cfg, "analytic_output_change", "O(logn)"))
+    return analytic_omega(
+        count_sites(cfg, stack), getattr(cfg, "analytic_output_change", "O(logn)")
+    )
 
 
 def count_sites(cfg, stack):
@@ -162,7 +177,11 @@ def start_ffn(layer, gain=1.0):
 
 def start_deepnet(layer, beta):
     """Start a layer's branches as DeepNorm says: Xavier, with gain 1 for q and k, and beta for the rest."""
-    attentions = [module for module in (layer.self_attn, getattr(layer, "encoder_attn", None)) if module is not None]
+    attentions = [
+        module
+        for module in (layer.self_attn, getattr(layer, "encoder_attn", None))
+        if module is not None
+    ]
     for attention in attentions:
         nn.init.xavier_uniform_(attention.q_proj.weight)
         nn.init.xavier_uniform_(attention.k_proj.weight)

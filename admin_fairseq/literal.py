@@ -3,7 +3,12 @@
 import ast
 import operator
 
-OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
+OPERATORS = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+}
 SIGNS = {ast.UAdd: operator.pos, ast.USub: operator.neg}
 LONGEST = 10_000  # characters of a text, and elements of what it may become
 
@@ -37,12 +42,18 @@ def _value(node: ast.expr) -> object:
         return SIGNS[type(node.op)](_value(node.operand))
     if isinstance(node, ast.BinOp) and type(node.op) in OPERATORS:
         return _combine(type(node.op), _value(node.left), _value(node.right))
-    raise ValueError(f"{ast.unparse(node)[:80]!r} is no number, list or dictionary: it would have to be run")
+    raise ValueError(
+        f"{ast.unparse(node)[:80]!r} is no number, list or dictionary: it would have to be run"
+    )
 
 
 def _combine(operation: type, left: object, right: object) -> object:
     if operation is ast.Mult:
         for items, times in ((left, right), (right, left)):
-            if hasattr(items, "__len__") and isinstance(times, int) and len(items) * times > LONGEST:
+            if (
+                hasattr(items, "__len__")
+                and isinstance(times, int)
+                and len(items) * times > LONGEST
+            ):
                 raise ValueError(f"{times} times {len(items)} elements are too many for a flag")
     return OPERATORS[operation](left, right)

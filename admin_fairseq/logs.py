@@ -19,7 +19,10 @@ def read_log(path):
             for line in file:
                 match = RECORD.search(line)
                 fields = _fields(match[2]) if match else {}
-                record = {name.replace(match[1] + "_", "", 1): _number(value) for name, value in fields.items()}
+                record = {
+                    name.replace(match[1] + "_", "", 1): _number(value)
+                    for name, value in fields.items()
+                }
                 if "num_updates" in record:
                     kind = "train" if match[1] == "train_inner" else "valid"
                     records[kind][record["num_updates"]] = record

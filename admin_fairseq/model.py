@@ -4,11 +4,14 @@ Here a model is built, and nothing else: what a training does to it is in ``trai
 """
 
 import torch
-
 from fairseq.dataclass.utils import gen_parser_from_dataclass
 from fairseq.distributed import fsdp_wrap
 from fairseq.models import register_model, register_model_architecture
-from fairseq.models.transformer import TransformerDecoderBase, TransformerEncoderBase, TransformerModel
+from fairseq.models.transformer import (
+    TransformerDecoderBase,
+    TransformerEncoderBase,
+    TransformerModel,
+)
 from fairseq.models.transformer.transformer_legacy import (
     base_architecture,
     transformer_iwslt_de_en,
@@ -19,9 +22,10 @@ from fairseq.models.transformer.transformer_legacy import (
 )
 from fairseq.modules.checkpoint_activations import checkpoint_wrapper
 
-from . import init_types, omega_init, options
+from . import init_types, options
 from .errors import AdminError, raise_all
 from .layers import FASTPATH_COPIES, AdminDecoderLayer, AdminEncoderLayer
+from .profile import fill as omega_init
 from .residual import named_sites
 from .weights import depths, differences
 
@@ -31,7 +35,9 @@ class AdminTransformerEncoder(TransformerEncoderBase):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.dropout_module.module_name = "TransformerEncoder"  # what --retain-dropout-modules calls it
+        self.dropout_module.module_name = (
+            "TransformerEncoder"  # what --retain-dropout-modules calls it
+        )
 
     def build_encoder_layer(self, cfg):
         return wrap_layer(AdminEncoderLayer(cfg, return_fc=self.return_fc), cfg)
@@ -75,12 +81,13 @@ def keep_final_norm(stack, state_dict, name):
         state_dict.setdefault(f"{name}.version", torch.Tensor([3]))
 
 
-
 def wrap_layer(layer, cfg):
     """Wrap a layer for activation checkpointing as fairseq wraps its own."""
     if cfg.checkpoint_activations:
         layer = checkpoint_wrapper(layer, offload_to_cpu=cfg.offload_activations)
-    return fsdp_wrap(layer, min_num_params=0 if cfg.checkpoint_activations else cfg.min_params_to_wrap)
+    return fsdp_wrap(
+        layer, min_num_params=0 if cfg.checkpoint_activations else cfg.min_params_to_wrap
+    )
 
 
 @register_model("admin_transformer")
@@ -179,11 +186,17 @@ def check_fit(model, state_dict, model_cfg=None):
         return  # fairseq leaves layers out of the weights after this
     theirs = dict(state_dict)
     model.upgrade_state_dict(theirs)
-    theirs = {name: value for name, value in theirs.items() if name.rpartition(".")[2] not in FASTPATH_COPIES}
+    theirs = {
+        name: value
+        for name, value in theirs.items()
+        if name.rpartition(".")[2] not in FASTPATH_COPIES
+    }
     ours = model.state_dict()
     problems = differences(ours, theirs)
     if depths(ours) != depths(theirs):
-        problems.insert(0, f"{depths(theirs)} layers in the checkpoint, {depths(ours)} in the model")
+        problems.insert(
+            0, f"{depths(theirs)} layers in the checkpoint, {depths(ours)} in the model"
+        )
     raise_all(
         "the checkpoint is not of this model; train with its architecture and on a data-bin with its dictionaries "
         "(fairseq-preprocess --srcdict --tgtdict):",

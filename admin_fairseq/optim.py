@@ -22,10 +22,13 @@ HALVES = (torch.float16, torch.bfloat16)
 class RAdamConfig(FairseqDataclass):
     """Flags with the names that fairseq's Adam has, so that recipes carry over."""
 
-    adam_betas: Any = field(default=(0.9, 0.999), metadata={"help": "betas for the RAdam optimizer"})
+    adam_betas: Any = field(
+        default=(0.9, 0.999), metadata={"help": "betas for the RAdam optimizer"}
+    )
     adam_eps: float = field(default=1e-8, metadata={"help": "epsilon for the RAdam optimizer"})
     weight_decay: float = field(
-        default=0.0, metadata={"help": "weight decay, decoupled as in AdamW (and in the authors' RAdam)"}
+        default=0.0,
+        metadata={"help": "weight decay, decoupled as in AdamW (and in the authors' RAdam)"},
     )
     lr: List[float] = II("optimization.lr")
 
@@ -45,11 +48,15 @@ class Float32StateRAdam(torch.optim.RAdam):
                 continue
             copy = param.detach().float()
             copy.grad = param.grad.float()
-            state = {key: self._moment(key, value, copy) for key, value in self.state[param].items()}
+            state = {
+                key: self._moment(key, value, copy) for key, value in self.state[param].items()
+            }
             self.state[copy] = self.state[param] = state
             self._copies.append((param, copy))
             wide["params"].append(copy)
-        return super()._init_group(wide, params_with_grad, grads, exp_avgs, exp_avg_sqs, state_steps)
+        return super()._init_group(
+            wide, params_with_grad, grads, exp_avgs, exp_avg_sqs, state_steps
+        )
 
     @staticmethod
     def _moment(key, value, copy):

@@ -35,7 +35,9 @@ class AdminOptions(FairseqDataclass):
     )
     analytic_output_change: ChoiceEnum(OUTPUT_CHANGES) = field(
         default="O(logn)",
-        metadata={"help": "how the output change of an analytic model grows with the number n of residual sites"},
+        metadata={
+            "help": "how the output change of an analytic model grows with the number n of residual sites"
+        },
     )
     analytic_constant: bool = field(
         default=False,
@@ -61,7 +63,9 @@ class AdminOptions(FairseqDataclass):
     )
     freeze_first_omega: bool = field(
         default=False,
-        metadata={"help": "keep the first omega of both stacks at 1: folding the model is then free"},
+        metadata={
+            "help": "keep the first omega of both stacks at 1: folding the model is then free"
+        },
     )
     admin_count_padding: bool = field(
         default=False,
@@ -95,7 +99,9 @@ def store_omega(given_args, omega):
 
 def profile_path(args):
     """Return where the run's profile lies."""
-    return args.admin_profile or os.path.join(getattr(args, "save_dir", None) or "", "admin.profile")
+    return args.admin_profile or os.path.join(
+        getattr(args, "save_dir", None) or "", "admin.profile"
+    )
 
 
 def checkpoint_to_restore(args):
@@ -135,14 +141,18 @@ def embeddings_from_checkpoint(args):
 def checkpoints_in(args):
     """Return the checkpoints in the run's --save-dir."""
     save_dir = getattr(args, "save_dir", None)
-    return sorted(glob.glob(os.path.join(glob.escape(save_dir), "checkpoint*.pt"))) if save_dir else []
+    return (
+        sorted(glob.glob(os.path.join(glob.escape(save_dir), "checkpoint*.pt"))) if save_dir else []
+    )
 
 
 def describe(args):
     """Return what of a model its profile depends on, beside its depth: name -> value, as text."""
     facts = OrderedDict()
     for name in ("embed_dim", "ffn_embed_dim", "attention_heads"):
-        facts[name.replace("_", " ")] = f"{getattr(args, 'encoder_' + name)}-{getattr(args, 'decoder_' + name)}"
+        facts[name.replace("_", " ")] = (
+            f"{getattr(args, 'encoder_' + name)}-{getattr(args, 'decoder_' + name)}"
+        )
     facts["activation"] = str(args.activation_fn)
     facts["layernorm embedding"] = "yes" if args.layernorm_embedding else "no"
     return facts
@@ -171,14 +181,21 @@ def check(args):
         AdminError: with every reason at once.
     """
     if args.init_type not in INIT_TYPES:
-        raise_all("unknown init type:", [f"--init-type {args.init_type}: choose from {', '.join(INIT_TYPES)}"])
+        raise_all(
+            "unknown init type:",
+            [f"--init-type {args.init_type}: choose from {', '.join(INIT_TYPES)}"],
+        )
     warn_unused(args)
     sharded = _given(args, "ddp_backend") == "fully_sharded"
     problems = []
     if args.trace_interval < 0:
-        problems.append(f"--trace-interval {args.trace_interval}: 0 for never, or a number of updates")
+        problems.append(
+            f"--trace-interval {args.trace_interval}: 0 for never, or a number of updates"
+        )
     if args.trace_interval and sharded:
-        problems.append("--trace-interval with --ddp-backend fully_sharded: its flat shards have no sites to look at")
+        problems.append(
+            "--trace-interval with --ddp-backend fully_sharded: its flat shards have no sites to look at"
+        )
     if not checkpoint_to_restore(args):
         problems += [
             f"--{name.replace('_', '-')} {_given(args, name)}: no such file"
@@ -189,7 +206,10 @@ def check(args):
     if args.init_type == "default":
         return
     rules = [
-        (_given(args, "base_layers"), "--base-layers: these layers have no residual site; leave it out"),
+        (
+            _given(args, "base_layers"),
+            "--base-layers: these layers have no residual site; leave it out",
+        ),
         (
             sharded and (is_adaptive(args) or args.init_type.startswith("rezero")),
             "--ddp-backend fully_sharded: its flat shards have no scale to fill or to share; use legacy_ddp or pytorch_ddp",
@@ -198,7 +218,9 @@ def check(args):
     if args.init_type == "deepnet":
         for flag in ("encoder_layers", "decoder_layers"):
             number = getattr(args, flag)
-            rules.append((number < 1, f"--{flag.replace('_', '-')} {number}: its scales are of two stacks"))
+            rules.append(
+                (number < 1, f"--{flag.replace('_', '-')} {number}: its scales are of two stacks")
+            )
     if args.init_type != "looklinear":
         rules += [
             (
@@ -210,7 +232,9 @@ def check(args):
         ]
     else:
         activation = args.activation_fn
-        rules.append((activation not in MIRRORED, f"--activation-fn {activation}: use {', '.join(MIRRORED)}"))
+        rules.append(
+            (activation not in MIRRORED, f"--activation-fn {activation}: use {', '.join(MIRRORED)}")
+        )
         for flag in ("--encoder-ffn-embed-dim", "--decoder-ffn-embed-dim"):
             size = getattr(args, flag[2:].replace("-", "_"))
             rules.append((size % 2, f"{flag} {size}: it must be even, to be mirrored"))
@@ -222,13 +246,17 @@ def check(args):
 
 def warn_unused(args):
     """Say which of the plugin's flags this init type does not read."""
-    unused = [] if is_adaptive(args) else ["admin_profile", "freeze_first_omega", "admin_count_padding"]
+    unused = (
+        [] if is_adaptive(args) else ["admin_profile", "freeze_first_omega", "admin_count_padding"]
+    )
     if args.init_type != "analytic":
         unused += ["analytic_output_change", "analytic_constant"]
     defaults = {flag.name: flag.default for flag in fields(AdminOptions)}
     for name in unused:
         if getattr(args, name) != defaults[name]:
-            logger.warning("--%s does nothing with --init-type %s", name.replace("_", "-"), args.init_type)
+            logger.warning(
+                "--%s does nothing with --init-type %s", name.replace("_", "-"), args.init_type
+            )
 
 
 def rules_for_profiles(args):

@@ -107,22 +107,16 @@ class ReZeroResidual(Residual):
 
 def named_sites(model):
     """Return ``{module path: Residual}`` of a model, in forward order within each stack."""
-    return OrderedDict((name, module) for name, module in model.named_modules() if isinstance(module, Residual))
+    return OrderedDict(
+        (name, module) for name, module in model.named_modules() if isinstance(module, Residual)
+    )
 
 
 def branch_matrices(layer, role):
     """Return the weight matrices of the branch that a layer's site ``role`` adds: no biases, no LayerNorms."""
-    return [weight for part in BRANCHES[role] for weight in getattr(layer, part).parameters() if weight.dim() == 2]
-
-
-def stack_of(site_name):
-    """Return the stack that a site accumulates in, ``encoder`` or ``decoder``."""
-    return site_name.split(".", 1)[0]
-
-
-def first_sites(site_names):
-    """Return the first site of every stack: the ones whose omega is 1 by definition."""
-    first = OrderedDict()
-    for name in site_names:
-        first.setdefault(stack_of(name), name)
-    return list(first.values())
+    return [
+        weight
+        for part in BRANCHES[role]
+        for weight in getattr(layer, part).parameters()
+        if weight.dim() == 2
+    ]

@@ -22,9 +22,10 @@ from collections import OrderedDict
 import torch
 from fairseq.logging import metrics
 
-from .first_step import is_distributed
-from .profiling import positions_that_count, variance
-from .residual import branch_matrices, named_sites, stack_of
+from .profile.data import stack_of
+from .profile.first_step import is_distributed
+from .profile.measure import positions_that_count, variance
+from .residual import branch_matrices, named_sites
 
 
 def trace_training(model, args, task):
@@ -62,17 +63,24 @@ class Tracer:
 
     def begins(self, wrapped, sample, update_num):
         """Watch the sites during this batch, if its update is due."""
-        if not self.is_due(update_num) or not any(module is self.model for module in wrapped.modules()):
+        if not self.is_due(update_num) or not any(
+            module is self.model for module in wrapped.modules()
+        ):
             return
         self.activations.clear()
         keep = positions_that_count(self.model, sample) if "net_input" in (sample or {}) else {}
         for name, site in self.sites.items():
-            self.handles.append(site.register_forward_hook(self.watch(name, keep.get(stack_of(name)))))
+            self.handles.append(
+                site.register_forward_hook(self.watch(name, keep.get(stack_of(name))))
+            )
 
     def watch(self, name, keep):
         def measure(site, inputs, output):
             with torch.no_grad():
-                branch = variance(inputs[0], keep) * torch.as_tensor(site.branch_scale).float().pow(2).mean()
+                branch = (
+                    variance(inputs[0], keep)
+                    * torch.as_tensor(site.branch_scale).float().pow(2).mean()
+                )
                 total = variance(output, keep)
                 self.activations[name] = torch.stack([(branch / total).sqrt(), total.sqrt()])
 

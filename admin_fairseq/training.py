@@ -11,11 +11,12 @@ from typing import Any
 
 from fairseq.trainer import Trainer
 
-from . import first_step, options, trace
+from . import options, trace
 from .compat.marks import is_mended, mark
 from .init_types import MEASURED_TYPES
 from .model import AdminTransformerModel
-from .omega_init import fill_master_weights
+from .profile import first_step
+from .profile.fill import fill_master_weights
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +47,9 @@ def prepare(model: AdminTransformerModel, task: Any) -> None:
     args = model.flags
     restore_file = getattr(args, "restore_file", None) or "checkpoint_last.pt"
     if restore_file != "checkpoint_last.pt" and not options.checkpoint_to_restore(args):
-        logger.warning("--restore-file %s: no such file; the training starts at the beginning", restore_file)
+        logger.warning(
+            "--restore-file %s: no such file; the training starts at the beginning", restore_file
+        )
     if args.trace_interval:
         trace.trace_training(model, args, task)
     if args.init_type in MEASURED_TYPES:

@@ -5,7 +5,10 @@ from typing import Dict, List
 import torch
 
 Weights = Dict[str, torch.Tensor]
-IGNORED = ("_float_tensor", "embed_positions.weights")  # made anew by every model; older releases of fairseq stored them
+IGNORED = (
+    "_float_tensor",
+    "embed_positions.weights",
+)  # made anew by every model; older releases of fairseq stored them
 
 
 def non_finite(weights: Weights) -> List[str]:
@@ -13,7 +16,9 @@ def non_finite(weights: Weights) -> List[str]:
     return [
         name
         for name, weight in weights.items()
-        if torch.is_tensor(weight) and not name.endswith(IGNORED) and not is_finite(weight)  # _float_tensor holds anything
+        if torch.is_tensor(weight)
+        and not name.endswith(IGNORED)
+        and not is_finite(weight)  # _float_tensor holds anything
     ]
 
 
@@ -33,8 +38,14 @@ def differences(ours: Weights, theirs: Weights) -> List[str]:
     """Return what keeps the weights ``theirs`` from being loaded, one line each; the gravest first."""
     known = {name: tuple(value.shape) for name, value in ours.items() if "version" not in name}
     given = {name: tuple(value.shape) for name, value in theirs.items() if "version" not in name}
-    problems = [f"{name} is missing" for name in known if name not in given and not name.endswith(IGNORED)]
-    problems += [f"{name} is not the model's" for name in given if name not in known and not name.endswith(IGNORED)]
+    problems = [
+        f"{name} is missing" for name in known if name not in given and not name.endswith(IGNORED)
+    ]
+    problems += [
+        f"{name} is not the model's"
+        for name in given
+        if name not in known and not name.endswith(IGNORED)
+    ]
     for name in known:
         if name in given and known[name] != given[name]:
             hint = "; the data-bin's dictionary is another" if "embed_tokens" in name else ""

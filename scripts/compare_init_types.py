@@ -65,7 +65,9 @@ CORPORA = {
 }
 
 
-logging.getLogger("sacrebleu").setLevel(logging.ERROR)  # a model that failed puts out bare full stops
+logging.getLogger("sacrebleu").setLevel(
+    logging.ERROR
+)  # a model that failed puts out bare full stops
 
 
 class Run:
@@ -78,7 +80,13 @@ class Run:
 
     def command(self, init_type):
         flags = f"{COMMON} {self.corpus['train']} {init_type} --seed {self.seed}".split()
-        return ["fairseq-train", str(self.data / "data-bin"), *flags, "--save-dir", str(self.folder)]
+        return [
+            "fairseq-train",
+            str(self.data / "data-bin"),
+            *flags,
+            "--save-dir",
+            str(self.folder),
+        ]
 
     def finish(self):
         """Do what is not yet done."""
@@ -95,8 +103,18 @@ class Run:
         if not self.output.exists():
             part = self.output.with_suffix(".part")
             part.unlink(missing_ok=True)
-            words = ["fairseq-generate", str(self.data / "data-bin"), "--user-dir", "admin_fairseq", "--cpu"]
-            words += ["--path", str(self.folder / "checkpoint_last.pt"), *self.corpus["generate"].split()]
+            words = [
+                "fairseq-generate",
+                str(self.data / "data-bin"),
+                "--user-dir",
+                "admin_fairseq",
+                "--cpu",
+            ]
+            words += [
+                "--path",
+                str(self.folder / "checkpoint_last.pt"),
+                *self.corpus["generate"].split(),
+            ]
             execute(words, part)
             part.rename(self.output)
         print(f"done: {self.folder}", flush=True)
@@ -106,22 +124,30 @@ class Run:
         references = (self.data / self.corpus["reference"]).read_text(encoding="utf-8").splitlines()
         hypotheses = read_generation(self.output)[1]
         if len(hypotheses) != len(references):
-            raise SystemExit(f"{self.output}: {len(hypotheses)} hypotheses for {len(references)} sentences")
+            raise SystemExit(
+                f"{self.output}: {len(hypotheses)} hypotheses for {len(references)} sentences"
+            )
         if self.corpus["lowercase"]:  # Multi30k is tokenised; the quick start's corpus is not
             detokenizer = MosesDetokenizer("de")
-            hypotheses = [detokenizer.detokenize(text.split(), unescape=False) for text in hypotheses]
+            hypotheses = [
+                detokenizer.detokenize(text.split(), unescape=False) for text in hypotheses
+            ]
         metric = BLEU(lowercase=self.corpus["lowercase"])
         return metric.corpus_score(hypotheses, [references]).score, str(metric.get_signature())
 
     def curve(self):
         """Return [(updates, validation nll in bits a token)]."""
-        return [(record["num_updates"], float(record["nll_loss"])) for record in read_log(self.log)[1]]
+        return [
+            (record["num_updates"], float(record["nll_loss"])) for record in read_log(self.log)[1]
+        ]
 
 
 def execute(words, log):
     """Run a command, its output into ``log``."""
     with open(log, "a") as file:
-        code = subprocess.run(words, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        code = subprocess.run(
+            words, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        )
     if code.returncode:
         raise SystemExit(f"{shlex.join(words)}\nfailed: see {log}")
 
@@ -132,9 +158,14 @@ def unigram_bits(data_bin):
     counts = {}
     for split in ("train", "valid"):
         dataset = data_utils.load_indexed_dataset(str(data_bin / f"{split}.en-de.de"), target)
-        counts[split] = Counter(token for index in range(len(dataset)) for token in dataset[index].tolist())
+        counts[split] = Counter(
+            token for index in range(len(dataset)) for token in dataset[index].tolist()
+        )
     total = sum(counts["train"].values())
-    bits = sum(n * -math.log2(max(counts["train"][token], 1) / total) for token, n in counts["valid"].items())
+    bits = sum(
+        n * -math.log2(max(counts["train"][token], 1) / total)
+        for token, n in counts["valid"].items()
+    )
     return bits / sum(counts["valid"].values())
 
 
@@ -155,22 +186,50 @@ def report(runs, dest, unigram):
         bleu, signature = run.score()
         reached = next((update for update, value in curves[run] if value <= common), None)
         failed = run not in trained
-        rows.append((run.method, run.seed, int(failed), curves[run][-1][0], curves[run][-1][1], reached, bleu))
+        rows.append(
+            (
+                run.method,
+                run.seed,
+                int(failed),
+                curves[run][-1][0],
+                curves[run][-1][1],
+                reached,
+                bleu,
+            )
+        )
     with open(dest / "results.tsv", "w", newline="") as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
-        writer.writerow(["method", "seed", "diverged", "updates", "valid_nll_bits", "updates_to_common_nll", "bleu"])
+        writer.writerow(
+            [
+                "method",
+                "seed",
+                "diverged",
+                "updates",
+                "valid_nll_bits",
+                "updates_to_common_nll",
+                "bleu",
+            ]
+        )
         writer.writerows(rows)
-    print(f"unigram model: {unigram:.2f} bits; common validation nll: {common:.2f} bits; BLEU {signature}\n")
-    print("| init type | diverged | updates to the common loss | final nll, bits | BLEU |\n|---|---|---|---|---|")
+    print(
+        f"unigram model: {unigram:.2f} bits; common validation nll: {common:.2f} bits; BLEU {signature}\n"
+    )
+    print(
+        "| init type | diverged | updates to the common loss | final nll, bits | BLEU |\n|---|---|---|---|---|"
+    )
     for method in METHODS:
         mine = [row for row in rows if row[0] == method]
         if mine:
             reached = ", ".join(str(row[5] or "never") for row in mine)
             failures = f"{sum(row[2] for row in mine)} of {len(mine)}"
-            print(f"| {method} | {failures} | {reached} | {spread([r[4] for r in mine])} | {spread([r[6] for r in mine], 1)} |")
+            print(
+                f"| {method} | {failures} | {reached} | {spread([r[4] for r in mine])} | {spread([r[6] for r in mine], 1)} |"
+            )
     plots.save_figure(
         dest / "curves.png",
-        lambda axis: plots.draw_curves(axis, first_of_each(runs, curves), "validation nll per token (bits)"),
+        lambda axis: plots.draw_curves(
+            axis, first_of_each(runs, curves), "validation nll per token (bits)"
+        ),
     )
 
 
@@ -189,21 +248,35 @@ def spread(values, digits=2):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("corpus", choices=CORPORA)
-    parser.add_argument("data", type=Path, help="what prepare_quickstart.sh or prepare_multi30k.sh made")
+    parser.add_argument(
+        "data", type=Path, help="what prepare_quickstart.sh or prepare_multi30k.sh made"
+    )
     parser.add_argument("--dest", type=Path, required=True)
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), metavar="METHOD")
+    parser.add_argument(
+        "--methods", nargs="+", choices=METHODS, default=list(METHODS), metavar="METHOD"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time, one thread each")
     parser.add_argument("--report", action="store_true", help="train nothing: report what is done")
     args = parser.parse_args()
 
-    runs = [Run(method, seed, args.corpus, args.data, args.dest) for seed in args.seeds for method in args.methods]
+    runs = [
+        Run(method, seed, args.corpus, args.data, args.dest)
+        for seed in args.seeds
+        for method in args.methods
+    ]
     if not args.report:
         with ThreadPoolExecutor(args.jobs) as pool:
             list(pool.map(Run.finish, runs))
-    report([run for run in runs if run.output.exists()], args.dest, unigram_bits(args.data / "data-bin"))
+    report(
+        [run for run in runs if run.output.exists()],
+        args.dest,
+        unigram_bits(args.data / "data-bin"),
+    )
 
 
 if __name__ == "__main__":

@@ -14,12 +14,12 @@ import statistics
 import time
 
 import torch
+from admin_fairseq.profiling import profile_omega
 from fairseq.data import Dictionary
 from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 
 import admin_fairseq  # noqa: F401
-from admin_fairseq.profiling import profile_omega
 from admin_fairseq.trace import Tracer
 
 
@@ -28,7 +28,12 @@ def build(arch, args, **flags):
     for number in range(args.vocabulary - words.nspecial):
         words.add_symbol(str(number))
     task = TranslationTask(TranslationConfig(source_lang="en", target_lang="de"), words, words)
-    values = dict(encoder_layers=args.layers, decoder_layers=args.layers, dropout=0.1, share_all_embeddings=True)
+    values = dict(
+        encoder_layers=args.layers,
+        decoder_layers=args.layers,
+        dropout=0.1,
+        share_all_embeddings=True,
+    )
     values.update(arch=arch, min_params_to_wrap=int(1e8), **flags)
     namespace = argparse.Namespace(**values)
     ARCH_CONFIG_REGISTRY[arch](namespace)
@@ -43,7 +48,9 @@ def admin(args):
 def make_sample(args):
     tokens = torch.randint(4, args.vocabulary, (args.sentences, args.length), device=args.device)
     lengths = torch.full((args.sentences,), args.length, device=args.device)
-    return {"net_input": {"src_tokens": tokens, "src_lengths": lengths, "prev_output_tokens": tokens}}
+    return {
+        "net_input": {"src_tokens": tokens, "src_lengths": lengths, "prev_output_tokens": tokens}
+    }
 
 
 def make_step(model, sample, tracer=None):
@@ -86,7 +93,9 @@ def plain_pair(args, sample):
 def traced_pair(args, sample):
     """A training step of Admin that is traced and logged, and one that is not."""
     model = admin(args)
-    return make_step(model, sample, Tracer(model, interval=1, log_interval=1)), make_step(model, sample)
+    return make_step(model, sample, Tracer(model, interval=1, log_interval=1)), make_step(
+        model, sample
+    )
 
 
 def time_pairs(args, make_pair):
@@ -128,7 +137,9 @@ def measure_peak(what, args):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--pairs", type=int, default=31)
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--sentences", type=int, default=16)

@@ -28,16 +28,23 @@ def main():
     rounds = []
     with tempfile.TemporaryDirectory(dir=".") as folder:
         path = Path(folder) / "large.pt"
-        torch.save({"model": {f"weight{number}": torch.randn(rows, 1000) for number in range(10)}}, path)
+        torch.save(
+            {"model": {f"weight{number}": torch.randn(rows, 1000) for number in range(10)}}, path
+        )
         size = path.stat().st_size
         for _ in range(own.rounds):
             checksums, _ = cpu_seconds(check_file, str(path))
             load, state = cpu_seconds(torch.load, path, weights_only=True)
             finite, _ = cpu_seconds(check_finite, state["model"], str(path))
             rounds.append((checksums, load, finite))
-            print("checksums {:.2f} s, loading {:.2f} s, finite weights {:.2f} s".format(*rounds[-1]), flush=True)
+            print(
+                "checksums {:.2f} s, loading {:.2f} s, finite weights {:.2f} s".format(*rounds[-1]),
+                flush=True,
+            )
     ratios = sorted((checksums + finite) / load for checksums, load, finite in rounds)
-    print(f"{size / 1e9:.2f} GB: verifying takes {statistics.median(ratios):.2f} of loading ({ratios[0]:.2f} to {ratios[-1]:.2f})")
+    print(
+        f"{size / 1e9:.2f} GB: verifying takes {statistics.median(ratios):.2f} of loading ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+    )
 
 
 if __name__ == "__main__":

@@ -39,8 +39,15 @@ merges = {merges}
 
 def sentences(lang, types=200_000, seed=1):
     """Yield made-up sentences for ever."""
-    rng, lengths = random.Random(f"{lang}{seed}"), random.Random(seed)  # both sides are about as long
-    syllables = [a + b for a in "bdfgklmnprstvwz" for b in ("a", "e", "i", "o", "u", "ei", "au", "en", "er", "st")]
+    rng, lengths = (
+        random.Random(f"{lang}{seed}"),
+        random.Random(seed),
+    )  # both sides are about as long
+    syllables = [
+        a + b
+        for a in "bdfgklmnprstvwz"
+        for b in ("a", "e", "i", "o", "u", "ei", "au", "en", "er", "st")
+    ]
     words = ["".join(rng.choices(syllables, k=rng.randint(1, 4))) for _ in range(types)]
     cumulative = list(itertools.accumulate(1 / (rank + 2.7) for rank in range(types)))
     while True:
@@ -55,7 +62,9 @@ def sentences(lang, types=200_000, seed=1):
 def write_text(folder, pairs, text):
     folder.mkdir(parents=True, exist_ok=True)
     for side, lang in enumerate(LANGS):
-        source = sentences(lang) if text is None else open(text[side], encoding="utf-8", newline="\n")
+        source = (
+            sentences(lang) if text is None else open(text[side], encoding="utf-8", newline="\n")
+        )
         with open(folder / f"train.{lang}", "w", encoding="utf-8") as file:
             for _, line in zip(range(pairs), source):
                 file.write(line.rstrip("\n") + "\n")
@@ -74,7 +83,9 @@ def peak_memory(process, dest, every=0.2):
             try:
                 if os.getpgid(int(found.name)) == process.pid:
                     lines = (found / "smaps_rollup").read_text().splitlines()
-                    total += next(int(line.split()[1]) / 1e3 for line in lines if line.startswith("Pss:"))
+                    total += next(
+                        int(line.split()[1]) / 1e3 for line in lines if line.startswith("Pss:")
+                    )
             except (OSError, StopIteration):
                 continue  # it has just ended
         if stage == stage_now(dest) and stage:
@@ -98,13 +109,22 @@ def stage_now(dest):
 def measure(folder, pairs, jobs, merges, text):
     write_text(folder / "text", pairs, text)
     (folder / "recipe.ini").write_text(RECIPE.format(merges=merges), encoding="utf-8")
-    command = ["bash", SCRIPTS / "prepare_multi30k.sh", "--recipe", folder / "recipe.ini", "--from", folder / "text"]
+    command = [
+        "bash",
+        SCRIPTS / "prepare_multi30k.sh",
+        "--recipe",
+        folder / "recipe.ini",
+        "--from",
+        folder / "text",
+    ]
     command += ["--dest", folder / "data", "--jobs", jobs]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with open(folder / "log", "wb") as log:
         words = [str(word) for word in command]
         started = time.monotonic()
-        process = subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, env=environment)
+        process = subprocess.Popen(
+            words, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, env=environment
+        )
         peaks = peak_memory(process, folder / "data")
     if process.returncode != 0:
         sys.exit(f"the preparation failed: see {folder / 'log'}")
@@ -122,12 +142,22 @@ def stage_seconds(dest):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("dest", type=Path, help="a new folder")
-    parser.add_argument("--pairs", type=int, nargs="+", default=[100_000, 1_000_000], help="sizes, in sentence pairs")
+    parser.add_argument(
+        "--pairs",
+        type=int,
+        nargs="+",
+        default=[100_000, 1_000_000],
+        help="sizes, in sentence pairs",
+    )
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("--merges", type=int, default=32764, help="joint BPE merges")
-    parser.add_argument("--text", nargs=2, metavar=("EN", "DE"), help="two aligned files, instead of made-up text")
+    parser.add_argument(
+        "--text", nargs=2, metavar=("EN", "DE"), help="two aligned files, instead of made-up text"
+    )
     args = parser.parse_args()
     for pairs in args.pairs:
         folder = args.dest / str(pairs)

@@ -16,7 +16,6 @@ import time
 from pathlib import Path
 
 import ctranslate2
-
 from admin_fairseq.ctranslate2_export import export_ctranslate2
 from admin_fairseq.export import fold_checkpoint
 
@@ -26,20 +25,39 @@ WAYS = ("fairseq, Admin", "fairseq, folded", "CTranslate2, float32", "CTranslate
 def translate_fairseq(args, path, threads, user_dir):
     """Return (seconds, {number: (source, reference, hypothesis)}) of fairseq-generate; texts are BPE."""
     tool = Path(sys.executable).parent / "fairseq-generate"
-    command = [tool, args.data, "--path", path, "--gen-subset", args.subset, "--beam", args.beam, "--batch-size", args.batch_size]
+    command = [
+        tool,
+        args.data,
+        "--path",
+        path,
+        "--gen-subset",
+        args.subset,
+        "--beam",
+        args.beam,
+        "--batch-size",
+        args.batch_size,
+    ]
     command += ["--cpu", "--required-batch-size-multiple", 1]
     command += ["--lenpen", args.lenpen, "--max-len-b", args.max_len]
     if user_dir:
         command += ["--user-dir", user_dir]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    result = subprocess.run([str(word) for word in command], env=environment, capture_output=True, text=True)
-    spent = re.search(r"Translated [\d,]+ sentences \([\d,]+ tokens\) in ([\d.]+)s", result.stderr + result.stdout)
+    result = subprocess.run(
+        [str(word) for word in command], env=environment, capture_output=True, text=True
+    )
+    spent = re.search(
+        r"Translated [\d,]+ sentences \([\d,]+ tokens\) in ([\d.]+)s", result.stderr + result.stdout
+    )
     if result.returncode or not spent:
-        raise SystemExit(f"{' '.join(str(word) for word in command)} failed:\n{result.stderr[-3000:]}")
+        raise SystemExit(
+            f"{' '.join(str(word) for word in command)} failed:\n{result.stderr[-3000:]}"
+        )
     texts = {}
     for kind, number, text in re.findall(r"^([STH])-(\d+)\t(.*)$", result.stdout, re.M):
         texts.setdefault(int(number), {})[kind] = text.split("\t", 1)[1] if kind == "H" else text
-    return float(spent[1]), {number: (found["S"], found["T"], found["H"]) for number, found in texts.items()}
+    return float(spent[1]), {
+        number: (found["S"], found["T"], found["H"]) for number, found in texts.items()
+    }
 
 
 def translate_ctranslate2(args, folder, threads, sentences):
@@ -48,7 +66,9 @@ def translate_ctranslate2(args, folder, threads, sentences):
     Several threads translate a batch each, or all the same batch (``--intra``).
     """
     inside, beside = (threads, 1) if args.intra else (1, threads)
-    translator = ctranslate2.Translator(str(folder), device="cpu", intra_threads=inside, inter_threads=beside)
+    translator = ctranslate2.Translator(
+        str(folder), device="cpu", intra_threads=inside, inter_threads=beside
+    )
     numbers = sorted(sentences)
     sources = [sentences[number][0].split() for number in numbers]
     start = time.perf_counter()
@@ -60,13 +80,20 @@ def translate_ctranslate2(args, folder, threads, sentences):
         max_decoding_length=args.max_len,
     )
     seconds = time.perf_counter() - start
-    hypotheses = {number: " ".join(result.hypotheses[0]) for number, result in zip(numbers, results)}
+    hypotheses = {
+        number: " ".join(result.hypotheses[0]) for number, result in zip(numbers, results)
+    }
     return seconds, {number: (*sentences[number][:2], hypotheses[number]) for number in numbers}
 
 
 def prepare(args):
     """Fold and export what is not in --dest yet; returns the paths in the order of WAYS."""
-    paths = [Path(args.checkpoint), args.dest / "stock.pt", args.dest / "ct2-float32", args.dest / "ct2-int8"]
+    paths = [
+        Path(args.checkpoint),
+        args.dest / "stock.pt",
+        args.dest / "ct2-float32",
+        args.dest / "ct2-int8",
+    ]
     args.dest.mkdir(parents=True, exist_ok=True)
     fold_checkpoint(args.checkpoint, str(paths[1]), safe=True, force=True)
     for path, quantization in zip(paths[2:], (None, "int8")):
@@ -83,22 +110,39 @@ def write_output(path, sentences):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", help="the data-bin")
     parser.add_argument("checkpoint", help="an Admin checkpoint")
-    parser.add_argument("--dest", type=Path, required=True, metavar="DIR", help="where models and outputs go")
-    parser.add_argument("--user-dir", default="admin_fairseq", help="of the checkpoint (default: %(default)s)")
+    parser.add_argument(
+        "--dest", type=Path, required=True, metavar="DIR", help="where models and outputs go"
+    )
+    parser.add_argument(
+        "--user-dir", default="admin_fairseq", help="of the checkpoint (default: %(default)s)"
+    )
     parser.add_argument("--subset", default="test")
     parser.add_argument("--beam", type=int, default=5)
     parser.add_argument("--lenpen", type=float, default=1.0)
-    parser.add_argument("--max-len", type=int, default=200, help="fairseq's --max-len-b, CTranslate2's max_decoding_length")
+    parser.add_argument(
+        "--max-len",
+        type=int,
+        default=200,
+        help="fairseq's --max-len-b, CTranslate2's max_decoding_length",
+    )
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--intra", action="store_true", help="CTranslate2's threads share a batch (default: one each)")
+    parser.add_argument(
+        "--intra",
+        action="store_true",
+        help="CTranslate2's threads share a batch (default: one each)",
+    )
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     paths = prepare(args)
-    print(f"ctranslate2 {ctranslate2.__version__}, beam {args.beam}, batches of {args.batch_size}, {args.rounds} rounds")
+    print(
+        f"ctranslate2 {ctranslate2.__version__}, beam {args.beam}, batches of {args.batch_size}, {args.rounds} rounds"
+    )
     for threads in args.threads:
         times = {way: [] for way in WAYS}
         for turn in range(args.rounds):
@@ -113,7 +157,10 @@ def main():
                 times[way].append(seconds)
                 if turn == 0:
                     other = sum(sentences[number] != expected[number] for number in expected)
-                    print(f"{way}, {threads} thread(s): {other} of {len(expected)} hypotheses differ", flush=True)
+                    print(
+                        f"{way}, {threads} thread(s): {other} of {len(expected)} hypotheses differ",
+                        flush=True,
+                    )
                     write_output(args.dest / f"{way.replace(', ', '-')}.out", sentences)
         for way in WAYS:
             rates = sorted(len(expected) / seconds for seconds in times[way])

@@ -21,7 +21,9 @@ def main():
         curves[name] = [(record["num_updates"], record["nll_loss"]) for record in read_log(path)[1]]
         if not curves[name]:
             parser.error(f"{path}: no validation in it")
-    plots.save_figure(args.out, lambda axis: plots.draw_curves(axis, curves, "validation nll per token (bits)"))
+    plots.save_figure(
+        args.out, lambda axis: plots.draw_curves(axis, curves, "validation nll per token (bits)")
+    )
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ def main():
     args = parser.parse_args()
 
     sources, references = (
-        (args.dest / "text" / f"test.{lang}").read_text(encoding="utf-8").splitlines() for lang in ("en", "de")
+        (args.dest / "text" / f"test.{lang}").read_text(encoding="utf-8").splitlines()
+        for lang in ("en", "de")
     )
     bleu, chrf = BLEU(), CHRF()
     curves, rows, outputs = OrderedDict(), [], OrderedDict()
@@ -28,7 +29,9 @@ def main():
         curves[name] = [(record["num_updates"], record["nll_loss"]) for record in valid]
         outputs[name] = read_generation(args.dest / folder / "test.out")[1]
         if len(outputs[name]) != len(references):
-            raise SystemExit(f"{folder}/test.out: {len(outputs[name])} hypotheses for {len(references)} sentences")
+            raise SystemExit(
+                f"{folder}/test.out: {len(outputs[name])} hypotheses for {len(references)} sentences"
+            )
         scores = [metric.corpus_score(outputs[name], [references]).score for metric in (bleu, chrf)]
         exact = sum(h == r for h, r in zip(outputs[name], references))
         rows.append((name, valid[-1]["num_updates"], valid[-1]["ppl"], *scores, exact))
@@ -42,7 +45,9 @@ def main():
     draw(args.dest, curves, figure)
     print(f"\nsacreBLEU signatures: {bleu.get_signature()}  and  {chrf.get_signature()}")
     print(f"training curves and omega by depth: {figure}")
-    print(f"\n18L-18L, seed {args.seed}     updates  validation ppl   BLEU   chrF   exact of {len(references)}")
+    print(
+        f"\n18L-18L, seed {args.seed}     updates  validation ppl   BLEU   chrF   exact of {len(references)}"
+    )
     for name, updates, ppl, bleu_score, chrf_score, exact in rows:
         print(f"{name:<20}{updates:>11}{ppl:>16.2f}{bleu_score:>7.1f}{chrf_score:>7.1f}{exact:>11}")
 

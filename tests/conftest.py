@@ -1,16 +1,11 @@
 import random
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
-import admin_fairseq  # noqa: E402,F401
-from helpers import run  # noqa: E402
-from warm import Warm  # noqa: E402
+import admin_fairseq  # noqa: F401
+from tests.helpers import run
+from tests.warm import Warm
 
 torch.set_num_threads(1)
 
@@ -20,10 +15,15 @@ def write_corpus(folder, sizes, seed=5):
     rng = random.Random(seed)
     folder.mkdir(parents=True, exist_ok=True)
     for split, size in sizes.items():
-        sources = [[f"s{rng.randrange(30)}" for _ in range(rng.randrange(2, 9))] for _ in range(size)]
+        sources = [
+            [f"s{rng.randrange(30)}" for _ in range(rng.randrange(2, 9))] for _ in range(size)
+        ]
         (folder / f"{split}.en").write_text("".join(" ".join(words) + "\n" for words in sources))
         (folder / f"{split}.de").write_text(
-            "".join(" ".join(word.replace("s", "t") for word in reversed(words)) + "\n" for words in sources)
+            "".join(
+                " ".join(word.replace("s", "t") for word in reversed(words)) + "\n"
+                for words in sources
+            )
         )
 
 
@@ -33,8 +33,19 @@ def data_bin(tmp_path_factory):
     folder = tmp_path_factory.mktemp("corpus")
     write_corpus(folder, {"train": 120, "valid": 20, "test": 27})
     run(
-        *"fairseq-preprocess -s en -t de --joined-dictionary --destdir data-bin --workers 1".split(),
-        *"--trainpref train --validpref valid --testpref test".split(),
+        *[
+            "fairseq-preprocess",
+            "-s",
+            "en",
+            "-t",
+            "de",
+            "--joined-dictionary",
+            "--destdir",
+            "data-bin",
+            "--workers",
+            "1",
+        ],
+        *["--trainpref", "train", "--validpref", "valid", "--testpref", "test"],
         cwd=folder,
     )
     return folder / "data-bin"

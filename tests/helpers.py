@@ -76,7 +76,9 @@ def adaptive(seed=1, omegas=None, **flags):
     return model
 
 
-def batch(types=40, sentences=4, source_length=7, target_length=6, padding=True, seed=1, device="cpu"):
+def batch(
+    types=40, sentences=4, source_length=7, target_length=6, padding=True, seed=1, device="cpu"
+):
     """A fairseq batch of random tokens: source padded left, target padded right."""
     generator = torch.Generator().manual_seed(seed)
     source = torch.randint(4, types, (sentences, source_length), generator=generator)
@@ -92,7 +94,11 @@ def batch(types=40, sentences=4, source_length=7, target_length=6, padding=True,
     previous = torch.cat([torch.full((sentences, 1), 2), target[:, :-1]], dim=1)
     previous[target.eq(1)] = 1
     sample = {
-        "net_input": {"src_tokens": source, "src_lengths": source_lengths, "prev_output_tokens": previous},
+        "net_input": {
+            "src_tokens": source,
+            "src_lengths": source_lengths,
+            "prev_output_tokens": previous,
+        },
         "target": target,
         "ntokens": int(target.ne(1).sum()),
         "nsentences": sentences,
@@ -103,7 +109,9 @@ def batch(types=40, sentences=4, source_length=7, target_length=6, padding=True,
 def to_device(sample, device):
     if torch.is_tensor(sample):
         return sample.to(device)
-    return {k: to_device(v, device) for k, v in sample.items()} if isinstance(sample, dict) else sample
+    return (
+        {k: to_device(v, device) for k, v in sample.items()} if isinstance(sample, dict) else sample
+    )
 
 
 def run(*command, cwd=None, check=True, env=None, timeout=600):
@@ -114,20 +122,63 @@ def run(*command, cwd=None, check=True, env=None, timeout=600):
         words[0] = str(tool)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
     result = subprocess.run(
-        words, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout
+        words,
+        cwd=cwd,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=timeout,
     )
     if check and result.returncode != 0:
-        raise AssertionError(f"{' '.join(words)}: exit code {result.returncode}\n{result.stdout[-6000:]}")
+        raise AssertionError(
+            f"{' '.join(words)}: exit code {result.returncode}\n{result.stdout[-6000:]}"
+        )
     return result
 
 
-TRAIN_FLAGS = """
-    --arch admin_transformer_tiny --encoder-layers 2 --decoder-layers 2 --encoder-embed-dim 16
-    --encoder-ffn-embed-dim 32 --encoder-attention-heads 2 --decoder-attention-heads 2
-    --share-all-embeddings --optimizer radam --adam-betas (0.9,0.98) --lr 5e-3 --lr-scheduler inverse_sqrt
-    --warmup-updates 4 --criterion label_smoothed_cross_entropy --label-smoothing 0.1 --max-tokens 256
-    --dropout 0.1 --no-progress-bar --log-interval 1 --num-workers 0 --seed 7
-""".split()
+TRAIN_FLAGS = [
+    "--arch",
+    "admin_transformer_tiny",
+    "--encoder-layers",
+    "2",
+    "--decoder-layers",
+    "2",
+    "--encoder-embed-dim",
+    "16",
+    "--encoder-ffn-embed-dim",
+    "32",
+    "--encoder-attention-heads",
+    "2",
+    "--decoder-attention-heads",
+    "2",
+    "--share-all-embeddings",
+    "--optimizer",
+    "radam",
+    "--adam-betas",
+    "(0.9,0.98)",
+    "--lr",
+    "5e-3",
+    "--lr-scheduler",
+    "inverse_sqrt",
+    "--warmup-updates",
+    "4",
+    "--criterion",
+    "label_smoothed_cross_entropy",
+    "--label-smoothing",
+    "0.1",
+    "--max-tokens",
+    "256",
+    "--dropout",
+    "0.1",
+    "--no-progress-bar",
+    "--log-interval",
+    "1",
+    "--num-workers",
+    "0",
+    "--seed",
+    "7",
+]
 
 
 def train(data_bin, save_dir, *flags, **kwargs):

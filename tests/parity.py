@@ -5,14 +5,18 @@ import json
 import numpy as np
 import pytest
 import torch
-from helpers import PARITY, build, task
+
+from tests.helpers import PARITY, build, task
 
 needs_parity = pytest.mark.skipif(
     not PARITY.is_dir(), reason=f"{PARITY} does not exist: recorded numbers are kept apart"
 )
 
 OUR_NAMES = {
-    "encoder": {"attention_ratio_change": "self_attn_residual.omega", "fc_ratio_change": "ffn_residual.omega"},
+    "encoder": {
+        "attention_ratio_change": "self_attn_residual.omega",
+        "fc_ratio_change": "ffn_residual.omega",
+    },
     "decoder": {
         "self_ratio_change": "self_attn_residual.omega",
         "encoder_ratio_change": "encoder_attn_residual.omega",
@@ -65,7 +69,9 @@ def make(data, prefixes, init_type="adaptive", **flags):
     state = {}
     for prefix in prefixes:
         state.update(weights(data, prefix))
-    state.update({name: value for name, value in model.state_dict().items() if name.endswith(".alpha")})  # not recorded
+    state.update(
+        {name: value for name, value in model.state_dict().items() if name.endswith(".alpha")}
+    )  # not recorded
     state["decoder.output_projection.weight"] = state["encoder.embed_tokens.weight"]
     model.load_state_dict(state)
     return model
@@ -85,10 +91,14 @@ def check_outputs(model, data, batch_name, recorded):
     model.eval()
     net_input = sample(data, batch_name)["net_input"]
     with torch.no_grad():
-        encoder_out = model.encoder(net_input["src_tokens"], net_input["src_lengths"])["encoder_out"][0]
+        encoder_out = model.encoder(net_input["src_tokens"], net_input["src_lengths"])[
+            "encoder_out"
+        ][0]
         logits = model(**net_input)[0]
     real = net_input["src_tokens"].ne(1).t()  # outputs at padding positions are nobody's input
-    np.testing.assert_allclose(encoder_out[real], data[f"{recorded}/encoder_out"][real.numpy()], atol=1e-5)
+    np.testing.assert_allclose(
+        encoder_out[real], data[f"{recorded}/encoder_out"][real.numpy()], atol=1e-5
+    )
     np.testing.assert_allclose(logits, data[f"{recorded}/logits"], atol=1e-5)
 
 

@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 
-from admin_fairseq.profiling import Profile, SiteProfile
+from admin_fairseq.profile.data import Profile, SiteProfile
 
 # as written before there were checksums
 OLDER = """\
@@ -31,15 +31,24 @@ decoder.layers.1.ffn_residual\t1.4971915418060342\t0.07592227309942245\t2.241572
 TWO_COLUMNS = "".join(
     f"{number} {omega}\n"
     for stack in ("encoder", "decoder")
-    for number, omega in enumerate((line.split("\t")[1] for line in OLDER.splitlines() if line.startswith(stack)), 1)
+    for number, omega in enumerate(
+        (line.split("\t")[1] for line in OLDER.splitlines() if line.startswith(stack)), 1
+    )
 )
 
 
 def made_up(omegas=(1.0, 1.5, 2.0, 2.25), **provenance):
     """A profile of an encoder whose numbers obey the recursion; every branch has variance 0.5."""
-    names = (f"encoder.layers.{i}.{kind}" for i in range(99) for kind in ("self_attn_residual", "ffn_residual"))
+    names = (
+        f"encoder.layers.{i}.{kind}"
+        for i in range(99)
+        for kind in ("self_attn_residual", "ffn_residual")
+    )
     following = list(omegas[1:]) + [2.5]
     sites = OrderedDict(
-        (name, SiteProfile(omega, 0.5, after**2 - 0.5)) for name, omega, after in zip(names, omegas, following)
+        (name, SiteProfile(omega, 0.5, after**2 - 0.5))
+        for name, omega, after in zip(names, omegas, following)
     )
-    return Profile(sites, OrderedDict(seed="7", command="fairseq-train data --seed 7", **provenance))
+    return Profile(
+        sites, OrderedDict(seed="7", command="fairseq-train data --seed 7", **provenance)
+    )

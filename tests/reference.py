@@ -17,7 +17,10 @@ def sinusoids(positions, dim, padding_idx=1):
 
 def layer_norm(x, w, name):
     centred = x - x.mean(-1, keepdims=True)
-    return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5) * w[name + ".weight"] + w[name + ".bias"]
+    return (
+        centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5) * w[name + ".weight"]
+        + w[name + ".bias"]
+    )
 
 
 def linear(x, w, name):
@@ -26,7 +29,11 @@ def linear(x, w, name):
 
 def attention(x, memory, w, name, heads, causal=False):
     """x: T x C, memory: S x C -> T x C."""
-    q, k, v = linear(x, w, name + ".q_proj"), linear(memory, w, name + ".k_proj"), linear(memory, w, name + ".v_proj")
+    q, k, v = (
+        linear(x, w, name + ".q_proj"),
+        linear(memory, w, name + ".k_proj"),
+        linear(memory, w, name + ".v_proj"),
+    )
     size = q.shape[1] // heads
     out = np.zeros_like(q)
     for h in range(heads):
@@ -52,8 +59,16 @@ def run_stack(stack, xs, w, layers, heads, memories=None, omegas=None):
     for i in range(layers):
         name = f"{stack}.layers.{i}"
         branches = [
-            ("self_attn", "self_attn_layer_norm", lambda x, m: attention(x, x, w, name + ".self_attn", heads, m is not None)),
-            ("encoder_attn", "encoder_attn_layer_norm", lambda x, m: attention(x, m, w, name + ".encoder_attn", heads)),
+            (
+                "self_attn",
+                "self_attn_layer_norm",
+                lambda x, m: attention(x, x, w, name + ".self_attn", heads, m is not None),
+            ),
+            (
+                "encoder_attn",
+                "encoder_attn_layer_norm",
+                lambda x, m: attention(x, m, w, name + ".encoder_attn", heads),
+            ),
             ("ffn", "final_layer_norm", lambda x, m: feed_forward(x, w, name)),
         ]
         for kind, norm, branch in branches:

@@ -5,13 +5,14 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
 from admin_fairseq.errors import AdminError
 from admin_fairseq.init_types import analytic_omega, deepnorm_scales
 from admin_fairseq.residual import ConstantResidual, OmegaResidual, ReZeroResidual, named_sites
-from helpers import batch, build, run, train
-from hypothesis import given
-from hypothesis import strategies as st
-from test_workflow import generate, hypotheses, training_losses
+from tests.commands.test_workflow import generate, hypotheses, training_losses
+from tests.helpers import batch, build, run, train
 
 OTHERS = ["analytic", "deepnet", "rezero", "rezero_postln", "looklinear"]
 
@@ -23,7 +24,9 @@ def logits(model, sample):
 
 @pytest.mark.parametrize("init_type", OTHERS)
 def test_every_type_has_the_sites_of_a_plain_model(init_type):
-    assert list(named_sites(build(init_type=init_type))) == list(named_sites(build(init_type="default")))
+    assert list(named_sites(build(init_type=init_type))) == list(
+        named_sites(build(init_type="default"))
+    )
 
 
 @given(st.integers(1, 500))
@@ -42,7 +45,9 @@ def test_analytic_fills_every_site_by_the_size_of_its_stack():
         assert isinstance(site, OmegaResidual)
         torch.testing.assert_close(site.omega.detach(), torch.full((16,), expected))
     no_cross = build(init_type="analytic", layers=(4, 3), no_cross_attention=True)
-    assert float(named_sites(no_cross)["decoder.layers.0.ffn_residual"].omega[0]) == pytest.approx(analytic_omega(6))
+    assert float(named_sites(no_cross)["decoder.layers.0.ffn_residual"].omega[0]) == pytest.approx(
+        analytic_omega(6)
+    )
 
 
 def test_constant_omegas_compute_the_same_and_learn_nothing():
@@ -53,7 +58,10 @@ def test_constant_omegas_compute_the_same_and_learn_nothing():
 
 
 def test_analytic_with_output_change_n_is_post_ln_bit_for_bit():
-    plain, analytic = build(init_type="default"), build(init_type="analytic", analytic_output_change="O(n)")
+    plain, analytic = (
+        build(init_type="default"),
+        build(init_type="analytic", analytic_output_change="O(n)"),
+    )
     assert torch.equal(logits(plain, batch()), logits(analytic, batch()))
 
 
@@ -73,9 +81,13 @@ def test_deepnet_weights_start_with_their_gains():
         for attention in attentions:
             for name, gain in (("q_proj", 1), ("k_proj", 1), ("v_proj", beta), ("out_proj", beta)):
                 bound = gain * math.sqrt(6 / (256 + 256))
-                assert float(getattr(attention, name).weight.abs().max()) == pytest.approx(bound, rel=1e-3), name
+                assert float(getattr(attention, name).weight.abs().max()) == pytest.approx(
+                    bound, rel=1e-3
+                ), name
         for linear in (layer.fc1, layer.fc2):
-            assert float(linear.weight.abs().max()) == pytest.approx(beta * math.sqrt(6 / (256 + 512)), rel=1e-3)
+            assert float(linear.weight.abs().max()) == pytest.approx(
+                beta * math.sqrt(6 / (256 + 512)), rel=1e-3
+            )
             assert not linear.bias.any()
 
 
@@ -83,7 +95,9 @@ def test_xavier_ffn_starts_as_fairseq_0_9_did():
     stock, ours = build(dim=256), build(dim=256, xavier_ffn=True)
     bound = math.sqrt(6 / (256 + 512))
     for model, expected in ((ours, bound), (stock, 1 / math.sqrt(512))):
-        assert float(model.encoder.layers[0].fc2.weight.abs().max()) == pytest.approx(expected, rel=1e-3)
+        assert float(model.encoder.layers[0].fc2.weight.abs().max()) == pytest.approx(
+            expected, rel=1e-3
+        )
     assert not ours.decoder.layers[1].fc1.bias.any() and stock.decoder.layers[1].fc1.bias.any()
 
 
@@ -105,7 +119,9 @@ def test_rezero_is_the_identity_at_the_start():
     assert not any("layer_norm" in name for name in names)
     assert sum(name.endswith("resweight") for name in names) == 4, "one for each layer"
     entered, sample = [], batch()["net_input"]
-    model.encoder.layers[0].register_forward_pre_hook(lambda layer, inputs: entered.append(inputs[0]))
+    model.encoder.layers[0].register_forward_pre_hook(
+        lambda layer, inputs: entered.append(inputs[0])
+    )
     out = model.encoder(sample["src_tokens"], sample["src_lengths"])["encoder_out"][0]
     assert torch.equal(out, entered[0]) and out.abs().max() > 1
 
@@ -114,28 +130,43 @@ def test_rezero_sites_of_a_layer_share_one_scalar_that_learns():
     model = build(init_type="rezero_postln").train()
     layer = model.decoder.layers[1]
     sites = [layer.self_attn_residual, layer.encoder_attn_residual, layer.ffn_residual]
-    assert all(isinstance(site, ReZeroResidual) and site.branch_scale is layer.resweight for site in sites)
+    assert all(
+        isinstance(site, ReZeroResidual) and site.branch_scale is layer.resweight for site in sites
+    )
     model(**batch()["net_input"])[0].pow(2).sum().backward()
     assert layer.resweight.grad.abs() > 0
     assert model.encoder.layers[0].resweight is not layer.resweight
     assert [name for name in model.state_dict() if "resweight" in name] == [
-        f"{stack}.layers.{number}.resweight" for stack in ("encoder", "decoder") for number in (0, 1)
+        f"{stack}.layers.{number}.resweight"
+        for stack in ("encoder", "decoder")
+        for number in (0, 1)
     ]
     copied = copy.deepcopy(model).half().double()
     layer = copied.decoder.layers[1]
-    assert layer.ffn_residual.branch_scale is layer.resweight and layer.resweight.dtype == torch.double
+    assert (
+        layer.ffn_residual.branch_scale is layer.resweight and layer.resweight.dtype == torch.double
+    )
 
 
 @pytest.mark.parametrize(
     "flags, reasons",
     [
         (dict(init_type="rezero", encoder_normalize_before=True), ["--encoder-normalize-before"]),
-        (dict(init_type="deepnet", decoder_normalize_before=True, base_layers=1), ["--decoder-normalize", "--base-layers"]),
+        (
+            dict(init_type="deepnet", decoder_normalize_before=True, base_layers=1),
+            ["--decoder-normalize", "--base-layers"],
+        ),
         (dict(init_type="deepnet", layers=(2, 0)), ["--decoder-layers 0"]),
         (dict(init_type="rezero", ddp_backend="fully_sharded"), ["fully_sharded"]),
         (dict(trace_interval=-1), ["--trace-interval -1"]),
-        (dict(trace_interval=5, ddp_backend="fully_sharded"), ["--trace-interval", "fully_sharded"]),
-        (dict(init_type="looklinear", decoder_ffn_embed_dim=33, activation_fn="tanh"), ["--decoder-ffn-embed-dim 33", "tanh"]),
+        (
+            dict(trace_interval=5, ddp_backend="fully_sharded"),
+            ["--trace-interval", "fully_sharded"],
+        ),
+        (
+            dict(init_type="looklinear", decoder_ffn_embed_dim=33, activation_fn="tanh"),
+            ["--decoder-ffn-embed-dim 33", "tanh"],
+        ),
     ],
 )
 def test_refused(flags, reasons):
@@ -144,7 +175,12 @@ def test_refused(flags, reasons):
     assert all(reason in str(error.value) for reason in reasons)
 
 
-KINDS = {"default": "default", "analytic": "analytic", "deepnet": "deepnet", "rezero_postln": "rezero"}
+KINDS = {
+    "default": "default",
+    "analytic": "analytic",
+    "deepnet": "deepnet",
+    "rezero_postln": "rezero",
+}
 
 
 @pytest.mark.parametrize("trained", KINDS)
@@ -162,22 +198,32 @@ def test_weights_of_another_kind_are_refused(trained, resumed):
 def test_constants_of_another_depth_or_law_are_refused():
     state = build(init_type="analytic", analytic_constant=True).state_dict()
     with pytest.raises(AdminError, match="--analytic-output-change"):
-        build(init_type="analytic", analytic_constant=True, analytic_output_change="O(1)").load_state_dict(state)
+        build(
+            init_type="analytic", analytic_constant=True, analytic_output_change="O(1)"
+        ).load_state_dict(state)
 
 
 def test_resuming_with_another_init_type_is_refused(data_bin, tmp_path):
     train(data_bin, tmp_path, "--init-type", "default", "--max-update", "1")
     result = train(data_bin, tmp_path, "--init-type", "deepnet", "--max-update", "2", check=False)
     assert result.returncode == 1 and "Traceback" not in result.stdout
-    assert "trained with --init-type default, or looklinear, and this model is of --init-type deepnet" in result.stdout
+    assert (
+        "trained with --init-type default, or looklinear, and this model is of --init-type deepnet"
+        in result.stdout
+    )
 
 
 def test_flags_of_another_init_type_are_pointed_out(caplog):
     build(init_type="deepnet", analytic_constant=True, admin_profile="p")
-    assert "--analytic-constant does nothing" in caplog.text and "--admin-profile does nothing" in caplog.text
+    assert (
+        "--analytic-constant does nothing" in caplog.text
+        and "--admin-profile does nothing" in caplog.text
+    )
 
 
-@pytest.mark.parametrize("init_type", [*OTHERS, "analytic --analytic-constant --analytic-output-change O(1)"])
+@pytest.mark.parametrize(
+    "init_type", [*OTHERS, "analytic --analytic-constant --analytic-output-change O(1)"]
+)
 def test_train_resume_average_generate(init_type, data_bin, tmp_path):
     """Averaging and generation: here for the last, as test_evaluate.py has them for every init type."""
     flags = ["--init-type", *init_type.split(), "--max-update", "4", "--save-interval-updates", "2"]
@@ -187,6 +233,15 @@ def test_train_resume_average_generate(init_type, data_bin, tmp_path):
     if init_type in OTHERS:
         return
     mean = tmp_path / "mean.pt"
-    run("admin-fairseq", "average", "--inputs", tmp_path, "--num-update-checkpoints", "2", "--output", mean)
+    run(
+        "admin-fairseq",
+        "average",
+        "--inputs",
+        tmp_path,
+        "--num-update-checkpoints",
+        "2",
+        "--output",
+        mean,
+    )
     assert sorted(hypotheses(generate(data_bin, mean))) == list(range(27))
     assert not (tmp_path / "admin.profile").exists()

@@ -2,16 +2,22 @@
 
 import pytest
 import torch
+
 from admin_fairseq import layers
 from admin_fairseq.residual import named_sites
-from helpers import adaptive, batch, build, task
+from tests.helpers import adaptive, batch, build, task
 
 VARIANTS = {
     "plain": {},
     "shared embeddings": {"share_all_embeddings": True},
     "learned positions": {"encoder_learned_pos": True, "decoder_learned_pos": True},
     "layernorm-embedding": {"layernorm_embedding": True},
-    "gelu, dropout": {"activation_fn": "gelu", "dropout": 0.2, "attention_dropout": 0.1, "activation_dropout": 0.1},
+    "gelu, dropout": {
+        "activation_fn": "gelu",
+        "dropout": 0.2,
+        "attention_dropout": 0.1,
+        "activation_dropout": 0.1,
+    },
     "quant-noise": {"quant_noise_pq": 0.1, "quant_noise_pq_block_size": 4},
     "encoder-layerdrop": {"encoder_layerdrop": 0.5, "layers": (6, 2)},
     "no cross-attention": {"no_cross_attention": True},
@@ -32,7 +38,11 @@ def loss_and_gradients(model, sample, seed=3):
 def stock_weights(model):
     """A fairseq model's weights, less what release 0.12.2 has beside them: copies, and an unset buffer."""
     extra = ("_float_tensor", *layers.FASTPATH_COPIES)
-    return {name: value for name, value in model.state_dict().items() if name.rpartition(".")[2] not in extra}
+    return {
+        name: value
+        for name, value in model.state_dict().items()
+        if name.rpartition(".")[2] not in extra
+    }
 
 
 @pytest.mark.parametrize("flags", VARIANTS.values(), ids=VARIANTS.keys())
@@ -44,7 +54,9 @@ def test_equals_fairseq_bit_for_bit_with_omega_one(flags, init_type):
     omegas = [name for name in ours.state_dict() if name not in stock.state_dict()]
     assert all(name.endswith("_residual.omega") for name in omegas)
     assert bool(omegas) == (init_type == "adaptive")
-    assert all(torch.equal(value, ours.state_dict()[name]) for name, value in weights.items()), "same seed, same weights"
+    assert all(torch.equal(value, ours.state_dict()[name]) for name, value in weights.items()), (
+        "same seed, same weights"
+    )
 
     sample = batch()
     expected, expected_gradients = loss_and_gradients(stock, sample)
@@ -82,7 +94,9 @@ def test_omega_is_trained():
         assert gradients[name + ".omega"].abs().min() > 0, name
 
 
-@pytest.mark.parametrize("flags", [{}, {"no_cross_attention": True}], ids=["cross-attention", "decoder alone"])
+@pytest.mark.parametrize(
+    "flags", [{}, {"no_cross_attention": True}], ids=["cross-attention", "decoder alone"]
+)
 def test_step_by_step_decoding_equals_the_full_pass(flags):
     model = adaptive(omegas=[1 + 0.1 * i for i in range(8 if flags else 10)], **flags).eval()
     net_input = batch(padding=False)["net_input"]

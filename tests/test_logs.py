@@ -28,8 +28,18 @@ def test_reads_the_simple_format_too(tmp_path):
     path = tmp_path / "train.log"
     path.write_text(SIMPLE)
     (train,), (valid,) = read_log(path)
-    assert (train["num_updates"], train["loss"], train["lr"], train["gnorm"]) == (20, 8.688, 0.0002, 2.4)
-    assert (valid["num_updates"], valid["nll_loss"], valid["ppl"], valid["best_loss"]) == (20, 8, 256.0, 8.25)
+    assert (train["num_updates"], train["loss"], train["lr"], train["gnorm"]) == (
+        20,
+        8.688,
+        0.0002,
+        2.4,
+    )
+    assert (valid["num_updates"], valid["nll_loss"], valid["ppl"], valid["best_loss"]) == (
+        20,
+        8,
+        256.0,
+        8.25,
+    )
 
 
 def test_a_run_that_has_not_begun(tmp_path):
@@ -38,5 +48,7 @@ def test_a_run_that_has_not_begun(tmp_path):
 
 def test_translations_come_in_the_order_of_the_data(tmp_path):
     path = tmp_path / "out"
-    path.write_text("INFO x\nS-1\ta\nT-1\tb c\nH-1\t-0.5\tb\nH-1\t-0.9\tworse\nS-0\td\nT-0\te\nH-0\t-0.1\t\nGenerate test: BLEU\n")
+    path.write_text(
+        "INFO x\nS-1\ta\nT-1\tb c\nH-1\t-0.5\tb\nH-1\t-0.9\tworse\nS-0\td\nT-0\te\nH-0\t-0.1\t\nGenerate test: BLEU\n"
+    )
     assert read_generation(path) == (["e", "b c"], ["", "b"])

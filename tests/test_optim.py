@@ -6,10 +6,11 @@ import copy
 import numpy as np
 import pytest
 import torch
-from admin_fairseq.optim import FairseqRAdam
 from fairseq import optim
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from admin_fairseq.optim import FairseqRAdam
 
 
 def build(parameter, betas="(0.9, 0.98)", lr=0.1, eps=1e-8, weight_decay=0.0):
@@ -108,7 +109,10 @@ def test_float32_is_torchs_own():
     generator = torch.Generator().manual_seed(3)
     ours = torch.nn.Parameter(torch.randn(40, generator=generator))
     theirs = torch.nn.Parameter(ours.detach().clone())
-    first, second = build(ours).optimizer, torch.optim.RAdam([theirs], **build(theirs).optimizer_config)
+    first, second = (
+        build(ours).optimizer,
+        torch.optim.RAdam([theirs], **build(theirs).optimizer_config),
+    )
     for _ in range(12):
         ours.grad = torch.randn(40, generator=generator)
         theirs.grad = ours.grad.clone()

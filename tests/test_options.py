@@ -3,24 +3,33 @@
 import sys
 
 import pytest
+
 from admin_fairseq import options
 from admin_fairseq.errors import AdminError
-from helpers import arguments, build
+from tests.helpers import arguments, build
 
 
 @pytest.mark.parametrize(
     "flags, reasons",
     [
         (
-            dict(init_type="adaptive", encoder_normalize_before=True, decoder_normalize_before=True),
+            dict(
+                init_type="adaptive", encoder_normalize_before=True, decoder_normalize_before=True
+            ),
             ["--encoder-normalize-before", "--decoder-normalize-before"],
         ),
         (
             dict(init_type="adaptive-profiling", encoder_layerdrop=0.1, decoder_layerdrop=0.2),
             ["--encoder-layerdrop", "--decoder-layerdrop"],
         ),
-        (dict(init_type="adaptive-auto", encoder_layerdrop=0.1, store_ema=True), ["--encoder-layerdrop", "--store-ema"]),
-        (dict(init_type="adaptive-auto", quant_noise_pq=0.1, use_bmuf=True), ["--quant-noise-pq", "--use-bmuf"]),
+        (
+            dict(init_type="adaptive-auto", encoder_layerdrop=0.1, store_ema=True),
+            ["--encoder-layerdrop", "--store-ema"],
+        ),
+        (
+            dict(init_type="adaptive-auto", quant_noise_pq=0.1, use_bmuf=True),
+            ["--quant-noise-pq", "--use-bmuf"],
+        ),
         (dict(init_type="adaptive", ddp_backend="fully_sharded"), ["fully_sharded"]),
         (dict(init_type="adaptive-guessing"), ["adaptive-guessing"]),
     ],
@@ -59,13 +68,24 @@ def test_which_checkpoint_will_be_restored(tmp_path, monkeypatch, flags, expecte
 
 
 def test_the_command_that_makes_the_profile(monkeypatch):
-    words = ["/usr/bin/fairseq-train", "my data", "--init-type", "default", "--admin-profile=old", "--seed", "1"]
+    words = [
+        "/usr/bin/fairseq-train",
+        "my data",
+        "--init-type",
+        "default",
+        "--admin-profile=old",
+        "--seed",
+        "1",
+    ]
     words += ["--init-type", "adaptive"]
     monkeypatch.setattr(sys, "argv", words)
     assert options.command_line(init_type="adaptive-profiling", admin_profile="p") == (
         "fairseq-train 'my data' --seed 1 --init-type adaptive-profiling --admin-profile p"
     )
-    assert options.command_line(init_type=None, seed=None) == "fairseq-train 'my data' --admin-profile=old"
+    assert (
+        options.command_line(init_type=None, seed=None)
+        == "fairseq-train 'my data' --admin-profile=old"
+    )
 
 
 def test_hydra_tells_no_checkpoint(tmp_path, monkeypatch):
@@ -103,7 +123,10 @@ def test_architectures(arch, expected):
     args = Namespace()
     ARCH_CONFIG_REGISTRY[arch](args)
     for stack in ("encoder", "decoder"):
-        sizes = tuple(getattr(args, f"{stack}_{k}") for k in ("layers", "embed_dim", "ffn_embed_dim", "attention_heads"))
+        sizes = tuple(
+            getattr(args, f"{stack}_{k}")
+            for k in ("layers", "embed_dim", "ffn_embed_dim", "attention_heads")
+        )
         assert sizes == expected
 
 
@@ -118,7 +141,9 @@ def test_each_architecture_sets_what_fairseqs_own_of_that_name_sets():
 
     from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_NAME_REGISTRY
 
-    ours = {name for name, model in ARCH_MODEL_NAME_REGISTRY.items() if model == "admin_transformer"}
+    ours = {
+        name for name, model in ARCH_MODEL_NAME_REGISTRY.items() if model == "admin_transformer"
+    }
     theirs = {name for name, model in ARCH_MODEL_NAME_REGISTRY.items() if model == "transformer"}
     theirs.remove("transformer_tiny")  # 2 + 2 layers, C 64: another than our tiny, as README says
     named = {f"admin_{name}" for name in theirs}
@@ -134,5 +159,7 @@ def test_t2t_is_pre_ln_and_so_not_for_admin():
     model = build("admin_transformer_wmt_en_de_big_t2t", init_type="default")
     assert all(layer.normalize_before for layer in (*model.encoder.layers, *model.decoder.layers))
     for init_type in ("adaptive", "adaptive-profiling", "adaptive-auto"):
-        with pytest.raises(AdminError, match="--encoder-normalize-before.*\n.*--decoder-normalize-before"):
+        with pytest.raises(
+            AdminError, match="--encoder-normalize-before.*\n.*--decoder-normalize-before"
+        ):
             build("admin_transformer_wmt_en_de_big_t2t", init_type=init_type)

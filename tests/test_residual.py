@@ -1,6 +1,8 @@
 import torch
-from admin_fairseq.residual import OmegaResidual, Residual, first_sites, named_sites
-from helpers import adaptive, build
+
+from admin_fairseq.profile.data import first_sites
+from admin_fairseq.residual import OmegaResidual, Residual, named_sites
+from tests.helpers import adaptive, build
 
 
 def test_computes_branch_plus_omega_times_shortcut():
@@ -23,7 +25,9 @@ def test_starts_at_one_which_is_the_plain_sum_bit_for_bit():
 def test_half_precision_stays_half():
     for dtype in (torch.float16, torch.bfloat16):
         site = OmegaResidual(4).to(dtype)
-        assert site(torch.ones(2, 1, 4, dtype=dtype), torch.ones(2, 1, 4, dtype=dtype)).dtype == dtype
+        assert (
+            site(torch.ones(2, 1, 4, dtype=dtype), torch.ones(2, 1, 4, dtype=dtype)).dtype == dtype
+        )
 
 
 def test_sites_are_named_by_module_path_in_forward_order():

@@ -6,12 +6,13 @@ import re
 
 import pytest
 import torch
+from fairseq.criterions.cross_entropy import CrossEntropyCriterion
+from fairseq.logging import metrics
+
 from admin_fairseq.analysis import dependency, gradients
 from admin_fairseq.checkpoints import load_checkpoint
 from admin_fairseq.trace import trace_training
-from fairseq.criterions.cross_entropy import CrossEntropyCriterion
-from fairseq.logging import metrics
-from helpers import adaptive, batch, build, task, train
+from tests.helpers import adaptive, batch, build, task, train
 
 
 class Optimizer:
@@ -30,7 +31,13 @@ def traced_step(model, sample, updates=(0,), interval=1, log_interval=1, optimiz
     with metrics.aggregate(new_root=True) as log:
         for update in updates:
             model.zero_grad()
-            job.train_step(sample=sample, model=model, criterion=criterion, optimizer=Optimizer(), update_num=update)
+            job.train_step(
+                sample=sample,
+                model=model,
+                criterion=criterion,
+                optimizer=Optimizer(),
+                update_num=update,
+            )
             job.optimizer_step(optimizer or Optimizer(), model=model, update_num=update)
         return dict(log.get_smoothed_values())
 
@@ -43,7 +50,9 @@ def test_the_figures_are_those_of_the_analysis():
     rows = dependency.dependency(exact, sample)
     for row in rows["encoder"] + rows["decoder"]:
         # beta is over all channels here; the analysis takes each component's own mean off first
-        assert logged[f"beta/{row.site.name}"] == pytest.approx(row.beta[-1], rel=0.15), row.site.name
+        assert logged[f"beta/{row.site.name}"] == pytest.approx(row.beta[-1], rel=0.15), (
+            row.site.name
+        )
     _, norms = gradients.gradient_norms(exact, sample, CrossEntropyCriterion(task(), False))
     for row in norms:  # the trainer divides by the number of tokens, which this test leaves out
         norm = logged[f"gradient_norm/{row['site']}"] / sample["ntokens"]
@@ -69,19 +78,31 @@ def test_lines_show_the_latest_measurement():
     assert any(key.startswith("beta/") for key in logged) and logged["traced_update"] == 2
     assert traced_step(model, batch(), updates=range(3), interval=2, log_interval=10) == {}
     assert traced_step(model, batch(), updates=range(1), interval=2, log_interval=None) == {}
-    assert traced_step(model, batch(), updates=range(2), interval=2, log_interval=None)["traced_update"] == 2
+    assert (
+        traced_step(model, batch(), updates=range(2), interval=2, log_interval=None)[
+            "traced_update"
+        ]
+        == 2
+    )
     assert not any(module._forward_hooks for module in model.modules())
 
 
 def test_what_is_not_finite_is_left_out_and_zeros_are_zeros():
     still = traced_step(build(init_type="rezero"), batch())
-    assert still["beta/encoder.layers.0.ffn_residual"] == still["gradient_norm/encoder.layers.0.ffn_residual"] == 0
+    assert (
+        still["beta/encoder.layers.0.ffn_residual"]
+        == still["gradient_norm/encoder.layers.0.ffn_residual"]
+        == 0
+    )
     model = build()
     with torch.no_grad():
         model.decoder.layers[1].fc1.weight.fill_(float("inf"))
     broken = traced_step(model, batch())
     assert all(math.isfinite(value) for value in broken.values())
-    assert "beta/encoder.layers.0.ffn_residual" in broken and "beta/decoder.layers.1.ffn_residual" not in broken
+    assert (
+        "beta/encoder.layers.0.ffn_residual" in broken
+        and "beta/decoder.layers.1.ffn_residual" not in broken
+    )
 
 
 def test_gradients_that_the_optimizer_still_has_to_scale():
@@ -100,24 +121,65 @@ def records(output):
 
 @pytest.mark.parametrize("init_type", ["adaptive-auto", "rezero"])
 def test_through_fairseq_train(init_type, data_bin, tmp_path):
-    flags = ["--init-type", init_type, "--max-update", "4", "--log-format", "json", "--no-epoch-checkpoints"]
+    flags = [
+        "--init-type",
+        init_type,
+        "--max-update",
+        "4",
+        "--log-format",
+        "json",
+        "--no-epoch-checkpoints",
+    ]
     off = train(data_bin, tmp_path / "off", *flags).stdout
     on = train(
-        data_bin, tmp_path / "on", *flags, "--trace-interval", "2", "--log-interval", "2", "--update-freq", "1",
-        "--tensorboard-logdir", tmp_path / "tb",
+        data_bin,
+        tmp_path / "on",
+        *flags,
+        "--trace-interval",
+        "2",
+        "--log-interval",
+        "2",
+        "--update-freq",
+        "1",
+        "--tensorboard-logdir",
+        tmp_path / "tb",
     ).stdout
     assert "beta/" not in off
     assert len([key for key in records(on)[-1] if key.startswith("beta/")]) == 10
-    states = [load_checkpoint(tmp_path / name / "checkpoint_last.pt")["model"] for name in ("off", "on")]
-    assert all(torch.equal(weight, states[1][name]) for name, weight in states[0].items()), "it changes nothing"
-    resumed = train(data_bin, tmp_path / "on", *flags, "--max-update", "6", "--trace-interval", "1", "--update-freq", "2")
+    states = [
+        load_checkpoint(tmp_path / name / "checkpoint_last.pt")["model"] for name in ("off", "on")
+    ]
+    assert all(torch.equal(weight, states[1][name]) for name, weight in states[0].items()), (
+        "it changes nothing"
+    )
+    resumed = train(
+        data_bin,
+        tmp_path / "on",
+        *flags,
+        "--max-update",
+        "6",
+        "--trace-interval",
+        "1",
+        "--update-freq",
+        "2",
+    )
     assert "beta/encoder.layers.0.ffn_residual" in records(resumed.stdout)[-1]
 
 
 @pytest.mark.parametrize("precision", [[], ["--bf16"], ["--clip-norm", "0.1"]])
 def test_gradient_norms_are_those_of_the_trainer(precision, data_bin, tmp_path):
     """Those of all branches together are most of gnorm, which fairseq logs from before clipping."""
-    flags = ["--init-type", "deepnet", "--max-update", "2", "--no-save", "--log-format", "json", "--trace-interval", "1"]
+    flags = [
+        "--init-type",
+        "deepnet",
+        "--max-update",
+        "2",
+        "--no-save",
+        "--log-format",
+        "json",
+        "--trace-interval",
+        "1",
+    ]
     line = records(train(data_bin, tmp_path, *flags, *precision, "--update-freq", "2").stdout)[-1]
     squares = [float(value) ** 2 for key, value in line.items() if key.startswith("gradient_norm")]
     whole = min(float(line["gnorm"]), 0.1) if "--clip-norm" in precision else float(line["gnorm"])
@@ -127,8 +189,17 @@ def test_gradient_norms_are_those_of_the_trainer(precision, data_bin, tmp_path):
 def test_tensorboard_shows_it(data_bin, tmp_path):
     pytest.importorskip("tensorboardX")
     train(
-        data_bin, tmp_path / "run", "--init-type", "adaptive-auto", "--max-update", "2", "--trace-interval", "1",
-        "--no-save", "--tensorboard-logdir", tmp_path / "tb",
+        data_bin,
+        tmp_path / "run",
+        "--init-type",
+        "adaptive-auto",
+        "--max-update",
+        "2",
+        "--trace-interval",
+        "1",
+        "--no-save",
+        "--tensorboard-logdir",
+        tmp_path / "tb",
     )
     events = b"".join(path.read_bytes() for path in (tmp_path / "tb").rglob("*tfevents*"))
     assert b"omega_mean/encoder.layers.1.ffn_residual" in events

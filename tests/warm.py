@@ -34,7 +34,11 @@ class Warm:
         self.outputs = Path(folder)
         self.number = 0
         self.server = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+            text=True,
         )
 
     def run(self, *words, cwd=None, check=True, kill_when=None, stdin="", timeout=300):
@@ -58,7 +62,9 @@ class Warm:
         code = json.loads(self.server.stdout.readline())
         result = SimpleNamespace(returncode=code, stdout=output.read_text(errors="replace"))
         if check and code != (-signal.SIGKILL if kill_when else 0):
-            raise AssertionError(f"{' '.join(request['words'])}: exit code {code}\n{result.stdout[-4000:]}")
+            raise AssertionError(
+                f"{' '.join(request['words'])}: exit code {code}\n{result.stdout[-4000:]}"
+            )
         return result
 
     def close(self):
@@ -76,7 +82,7 @@ def serve():
     import matplotlib  # noqa: F401
     import sacrebleu  # noqa: F401
     import torch
-    import torch.fx.experimental.symbolic_shapes  # noqa: F401  (attention asks for it: two seconds of sympy)
+    import torch.fx.experimental.symbolic_shapes
 
     torch.set_num_threads(1)
     fill_caches()
@@ -97,7 +103,9 @@ def fill_caches():
     from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 
     parser = options.get_generation_parser()
-    convert_namespace_to_omegaconf(options.parse_args_and_arch(parser, ["data-bin", "--path", "model.pt"]))
+    convert_namespace_to_omegaconf(
+        options.parse_args_and_arch(parser, ["data-bin", "--path", "model.pt"])
+    )
 
 
 def wait_for(child, request):
@@ -124,7 +132,9 @@ def take_place(request):
         os.dup2(source, target)
     sys.stdin = open(0, closefd=False)
     sys.argv = request["words"]
-    sys.path[0] = str(REPOSITORY)  # as PYTHONPATH has it; the tests' folder is no part of a command's path
+    sys.path[0] = str(
+        REPOSITORY
+    )  # as PYTHONPATH has it; the tests' folder is no part of a command's path
 
 
 def become(request):

@@ -25,7 +25,9 @@ def main_trace(argv):
     """Run ``admin-fairseq analyze trace LOG``."""
     parser = argparse.ArgumentParser(prog="admin-fairseq analyze trace", description=TRACE_HELP)
     parser.add_argument("log", help="log of fairseq-train --log-format json --trace-interval N")
-    parser.add_argument("--out", default="trace", metavar="PREFIX", help="writes PREFIX.tsv, .json, .png, .pdf")
+    parser.add_argument(
+        "--out", default="trace", metavar="PREFIX", help="writes PREFIX.tsv, .json, .png, .pdf"
+    )
     own = parser.parse_args(argv)
     rows = trace.rows_of(own.log)
     figures.save_trace(own.out, rows)
@@ -58,7 +60,9 @@ def label(word, words):
     """Return a method's name, or as much of a checkpoint's path as tells it apart."""
     if word in subject.METHODS:
         return word
-    short = os.path.join(os.path.basename(os.path.dirname(os.path.abspath(word))), os.path.basename(word))
+    short = os.path.join(
+        os.path.basename(os.path.dirname(os.path.abspath(word))), os.path.basename(word)
+    )
     return short if sum(other.endswith(short) for other in words) == 1 else word
 
 
@@ -76,18 +80,40 @@ def own_parser(kind):
         nargs="+",
         metavar="WORD",
         help=f"checkpoints, or methods at their first step: {', '.join(subject.METHODS)}; LABEL=WORD names one "
-        + ("(default: six of them)" if kind == "output-change" else "(default: what --init-type says)"),
+        + (
+            "(default: six of them)"
+            if kind == "output-change"
+            else "(default: what --init-type says)"
+        ),
     )
     parser.add_argument(
-        "--out", default=kind, metavar="PREFIX", help="writes PREFIX.tsv, .json, .png, .pdf (default: %(default)s)"
+        "--out",
+        default=kind,
+        metavar="PREFIX",
+        help="writes PREFIX.tsv, .json, .png, .pdf (default: %(default)s)",
     )
-    parser.add_argument("--with-dropout", action="store_true", help="in training mode, with the masks of --seed")
-    parser.add_argument("--batch", type=int, default=1, metavar="N", help="the N-th training batch (default: the first)")
+    parser.add_argument(
+        "--with-dropout", action="store_true", help="in training mode, with the masks of --seed"
+    )
+    parser.add_argument(
+        "--batch",
+        type=int,
+        default=1,
+        metavar="N",
+        help="the N-th training batch (default: the first)",
+    )
     if kind == "output-change":
         parser.add_argument(
-            "--depths", nargs="+", type=int, default=DEPTHS, metavar="L", help="layers of encoder and decoder"
+            "--depths",
+            nargs="+",
+            type=int,
+            default=DEPTHS,
+            metavar="L",
+            help="layers of encoder and decoder",
         )
-        parser.add_argument("--seeds", type=int, default=3, metavar="K", help="K seeds, from --seed on")
+        parser.add_argument(
+            "--seeds", type=int, default=3, metavar="K", help="K seeds, from --seed on"
+        )
     return parser
 
 
@@ -100,7 +126,8 @@ def main(argv):
     top = argparse.ArgumentParser(
         prog="admin-fairseq analyze",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="\n".join(f"{name:<15}{kind.help}" for name, kind in KINDS.items()) + f"\n{'trace':<15}{TRACE_HELP}",
+        description="\n".join(f"{name:<15}{kind.help}" for name, kind in KINDS.items())
+        + f"\n{'trace':<15}{TRACE_HELP}",
         epilog="Each has its own --help.",
     )
     top.add_argument("kind", choices=[*KINDS, "trace"])
@@ -116,7 +143,11 @@ def main(argv):
     words = without_user_dir(words)
     with fairseqs_own_look_at(words):
         args = subject.parse_flags(words)
-    if kind == "output-change" and own.models is None and any(word.startswith("--init-type") for word in words):
+    if (
+        kind == "output-change"
+        and own.models is None
+        and any(word.startswith("--init-type") for word in words)
+    ):
         own.models = {subject.describe(args): None}
     task = subject.load_task(args)
     sample = subject.first_batch(task, args, own.batch)
@@ -125,11 +156,15 @@ def main(argv):
     except IndexError as error:
         if "index out of range in self" not in str(error):  # what torch says of an embedding
             raise
-        raise AdminError("a sentence is longer than a model has positions: lower --max-source-positions") from None
+        raise AdminError(
+            "a sentence is longer than a model has positions: lower --max-source-positions"
+        ) from None
     except RuntimeError as error:
         if "out of memory" not in str(error):
             raise
-        raise AdminError("the batch does not fit into memory in float64: lower --max-tokens") from None
+        raise AdminError(
+            "the batch does not fit into memory in float64: lower --max-tokens"
+        ) from None
     tables.write(own.out, rows, provenance(argv, args, sample), summary)
     logger.info("written: %s.{tsv,json,png,pdf}", own.out)
     return 0
@@ -140,7 +175,9 @@ def check_out(own):
     own.out = re.sub(r"\.(tsv|json|png|pdf)$", "", own.out)
     folder, name = os.path.split(own.out)
     if not name:
-        raise AdminError(f"--out {own.out}: a prefix for file names is wanted, such as {own.out}result")
+        raise AdminError(
+            f"--out {own.out}: a prefix for file names is wanted, such as {own.out}result"
+        )
     try:
         os.makedirs(folder or ".", exist_ok=True)
         if not os.access(folder or ".", os.W_OK):

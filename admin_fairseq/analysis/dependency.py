@@ -82,7 +82,9 @@ def stack_rows(sites, inputs, last_output):
     for number, (site, output) in enumerate(zip(sites, outputs), 1):
         branch = inputs[site.name][0].double()
         scale = site.residual.shortcut_scale
-        parts = torch.cat([parts * scale, (branch * site.residual.branch_scale)[None]])  # (i + 1) x P x C
+        parts = torch.cat(
+            [parts * scale, (branch * site.residual.branch_scale)[None]]
+        )  # (i + 1) x P x C
         shift = shift * scale
         total = parts.sum(0) + shift
         if site.norm_after is None:

@@ -9,7 +9,10 @@ from .. import files
 from ..errors import AdminError
 from ..plots import COLOURS, MaxNLocator, plt
 
-MOVES = {"random": "random: W -= 1e-4 sign(N(0, 1))", "gradient": "gradient: W -= 1e-6 sign(dLoss/dW)"}
+MOVES = {
+    "random": "random: W -= 1e-4 sign(N(0, 1))",
+    "gradient": "gradient: W -= 1e-6 sign(dLoss/dW)",
+}
 UNITS = {"weights": "|dLoss/dW| of the site's branch", "output": "|dLoss/d output| of the site"}
 
 
@@ -25,7 +28,9 @@ def save(prefix, draw, rows, columns, width=4.2, height=3.6):
     Raises:
         AdminError: if they cannot be written.
     """
-    figure, axes = plt.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(width * columns, height * rows), squeeze=False
+    )
     draw(axes.tolist())
     figure.tight_layout()
     try:
@@ -52,7 +57,14 @@ def draw_dependency(axis, rows, title):
     grid = [[math.nan] * (size + 1) for _ in range(size)]
     for row in rows:
         grid[row["i"] - 1][row["j"]] = row["beta"]
-    image = axis.imshow(grid, cmap="viridis", vmin=0, vmax=1, extent=(-0.5, size + 0.5, size + 0.5, 0.5), aspect="auto")
+    image = axis.imshow(
+        grid,
+        cmap="viridis",
+        vmin=0,
+        vmax=1,
+        extent=(-0.5, size + 0.5, size + 0.5, 0.5),
+        aspect="auto",
+    )
     for side in (axis.xaxis, axis.yaxis):
         side.set_major_locator(MaxNLocator(integer=True))
     axis.set_title(title, fontsize=9)
@@ -62,7 +74,9 @@ def draw_dependency(axis, rows, title):
         for row in rows:
             colour = "black" if row["beta"] > 0.6 else "white"
             number = f"{row['beta']:.2f}".lstrip("0") or "0"
-            axis.text(row["j"], row["i"], number, ha="center", va="center", fontsize=5.5, color=colour)
+            axis.text(
+                row["j"], row["i"], number, ha="center", va="center", fontsize=5.5, color=colour
+            )
     return image
 
 
@@ -78,7 +92,9 @@ def save_dependency(prefix, rows):
                 axis = axes[row][column]
                 if (model, stack) in panels:
                     image = draw_dependency(axis, panels[model, stack], f"{model}, {stack}")
-                    axis.figure.colorbar(image, ax=axis, label="beta" if column == len(models) - 1 else None)
+                    axis.figure.colorbar(
+                        image, ax=axis, label="beta" if column == len(models) - 1 else None
+                    )
                 else:
                     axis.axis("off")
 
@@ -94,8 +110,17 @@ def draw_output_change(axis, rows, title):
             axis.plot([], [], color=colour, label=f"{model} (0)")
             continue
         sites = [number for (number,) in by_sites]
-        axis.plot(sites, [statistics.mean(values) for values in changes], ".-", color=colour, label=model)
-        axis.fill_between(sites, [min(v) for v in changes], [max(v) for v in changes], color=colour, alpha=0.2, lw=0)
+        axis.plot(
+            sites, [statistics.mean(values) for values in changes], ".-", color=colour, label=model
+        )
+        axis.fill_between(
+            sites,
+            [min(v) for v in changes],
+            [max(v) for v in changes],
+            color=colour,
+            alpha=0.2,
+            lw=0,
+        )
     axis.set_xscale("log")
     axis.set_yscale("log")
     axis.grid(alpha=0.3)
@@ -116,7 +141,9 @@ def save_output_change(prefix, rows):
     def draw(axes):
         for row, stack in enumerate(stacks):
             for column, name in enumerate(perturbations):
-                draw_output_change(axes[row][column], panels[stack, name], f"{stack}, {MOVES.get(name, name)}")
+                draw_output_change(
+                    axes[row][column], panels[stack, name], f"{stack}, {MOVES.get(name, name)}"
+                )
 
     save(prefix, draw, len(stacks), len(perturbations), width=5)
 
@@ -130,7 +157,9 @@ def draw_norms(axis, rows, points, xlabel, ylabel):
         for (stack,), mine in groups(of_model, "stack").items():
             x, values = zip(*points(mine))
             style = ".-" if stack == "encoder" else ".--"
-            zero = "" if any(value > 0 for value in values) else " (0)"  # 0 has no place on a log axis
+            zero = (
+                "" if any(value > 0 for value in values) else " (0)"
+            )  # 0 has no place on a log axis
             values = [value if value > 0 else math.nan for value in values]
             axis.plot(x, values, style, color=colour, lw=1, label=f"{model}, {stack}{zero}")
     axis.set_yscale("log")
@@ -144,7 +173,11 @@ def draw_norms(axis, rows, points, xlabel, ylabel):
 def draw_gradients(axis, rows, what):
     """Draw gradient norms against the site's place in its stack."""
     draw_norms(
-        axis, rows, lambda mine: [(i, row[what]) for i, row in enumerate(mine, 1)], "residual site, from 1", UNITS[what]
+        axis,
+        rows,
+        lambda mine: [(i, row[what]) for i, row in enumerate(mine, 1)],
+        "residual site, from 1",
+        UNITS[what],
     )
 
 
@@ -153,7 +186,9 @@ def draw_gradients_by_layer(axis, rows):
     draw_norms(
         axis,
         rows,
-        lambda mine: list(OrderedDict((row["layer"], row["layer_weights"]) for row in mine).items()),
+        lambda mine: list(
+            OrderedDict((row["layer"], row["layer_weights"]) for row in mine).items()
+        ),
         "layer, from 0",
         "|dLoss/dW| of the layer's branches",
     )
@@ -185,9 +220,13 @@ def draw_largest(axis, rows):
     """Draw the largest magnitude at every site; where one is not finite, a red line."""
     for colour, what in zip(COLOURS, ("branch", "shortcut")):
         for stack, style in (("encoder", ".-"), ("decoder", ".--")):
-            points = [(i, row[what]) for i, row in enumerate(rows, 1) if row["site"].startswith(stack)]
+            points = [
+                (i, row[what]) for i, row in enumerate(rows, 1) if row["site"].startswith(stack)
+            ]
             axis.plot(*zip(*points), style, color=colour, lw=1, label=f"{what}, {stack}")
-    bad = [number for number, row in enumerate(rows, 1) if math.isnan(row["branch"] + row["shortcut"])]
+    bad = [
+        number for number, row in enumerate(rows, 1) if math.isnan(row["branch"] + row["shortcut"])
+    ]
     if bad:
         axis.axvline(bad[0], color="red", label="first that is not finite")
     axis.set_yscale("log")
@@ -203,7 +242,9 @@ def save_stability(prefix, report):
     panels = groups(report.dependency, "stack")
     drawings = [lambda axis: draw_largest(axis, report.largest)]
     for (stack,), rows in panels.items():
-        drawings.append(lambda axis, rows=rows, stack=stack: draw_dependency(axis, rows, f"beta, {stack}"))
+        drawings.append(
+            lambda axis, rows=rows, stack=stack: draw_dependency(axis, rows, f"beta, {stack}")
+        )
     if report.gradients:
         drawings.append(lambda axis: draw_gradients(axis, report.gradients, "weights"))
         drawings.append(lambda axis: draw_output_bars(axis, report.changes))
@@ -221,7 +262,12 @@ def draw_trace(axis, rows, title):
     colours = plt.get_cmap("viridis")
     for number, ((site,), mine) in enumerate(sites.items()):
         values = [row["value"] for row in mine]
-        axis.plot([row["update"] for row in mine], values, color=colours(number / max(len(sites) - 1, 1)), lw=0.8)
+        axis.plot(
+            [row["update"] for row in mine],
+            values,
+            color=colours(number / max(len(sites) - 1, 1)),
+            lw=0.8,
+        )
     axis.set_title(f"{title} (first site dark, last yellow)", fontsize=8)
     axis.set_xlabel("updates")
     axis.grid(alpha=0.3)
@@ -229,13 +275,19 @@ def draw_trace(axis, rows, title):
 
 def save_trace(prefix, rows):
     """A column for each figure that was traced, a row for each stack."""
-    shown = [name for name in ("omega_mean", "beta", "gradient_norm") if any(row["figure"] == name for row in rows)]
+    shown = [
+        name
+        for name in ("omega_mean", "beta", "gradient_norm")
+        if any(row["figure"] == name for row in rows)
+    ]
     stacks = ("encoder", "decoder")
 
     def draw(axes):
         for line, stack in zip(axes, stacks):
             for axis, name in zip(line, shown):
-                mine = [row for row in rows if row["figure"] == name and row["site"].startswith(stack)]
+                mine = [
+                    row for row in rows if row["figure"] == name and row["site"].startswith(stack)
+                ]
                 draw_trace(axis, mine, f"{name}, {stack}")
 
     save(prefix, draw, len(stacks), len(shown), height=3)

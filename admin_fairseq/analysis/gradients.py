@@ -80,8 +80,13 @@ def gradient_norms(model, sample, criterion, dropout=False, seed=1):
     finally:
         for handle in handles:
             handle.remove()
-    if not all(math.isfinite(value) for value in [loss] + [row[what] for row in rows for what in ("weights", "output")]):
-        raise AdminError("gradients: they are not finite; 'admin-fairseq analyze stability' says where it begins")
+    if not all(
+        math.isfinite(value)
+        for value in [loss] + [row[what] for row in rows for what in ("weights", "output")]
+    ):
+        raise AdminError(
+            "gradients: they are not finite; 'admin-fairseq analyze stability' says where it begins"
+        )
     layers = by_layer(rows)
     return loss, [{**row, "layer_weights": layers[row["stack"], row["layer"]]} for row in rows]
 

@@ -26,11 +26,22 @@ def run_dependency(own, args, task, sample):
             off = max(abs(row.sum_of_squares - 1) for row in stack_rows)
             error = max(row.error for row in stack_rows)
             print(f"{name}, {stack}")
-            print("   diagonal, each branch in its own output: ", *(f"{row.beta[-1]:.2f}" for row in stack_rows))
-            print("   last output, embedding first:            ", *(f"{value:.2f}" for value in stack_rows[-1].beta))
-            print(f"   components add up to the output within {error:.0e}; they are correlated: squares of a row")
+            print(
+                "   diagonal, each branch in its own output: ",
+                *(f"{row.beta[-1]:.2f}" for row in stack_rows),
+            )
+            print(
+                "   last output, embedding first:            ",
+                *(f"{value:.2f}" for value in stack_rows[-1].beta),
+            )
+            print(
+                f"   components add up to the output within {error:.0e}; they are correlated: squares of a row"
+            )
             print(f"   add up to 1 only within {off:.3f}")
-            summary[f"{name}, {stack}"] = {"sum of squares off 1": off, "reconstruction error": error}
+            summary[f"{name}, {stack}"] = {
+                "sum of squares off 1": off,
+                "reconstruction error": error,
+            }
     figures.save_dependency(own.out, rows)
     return rows, summary
 
@@ -43,13 +54,17 @@ def run_output_change(own, args, task, sample):
         for depth in own.depths if fresh else [None]:
             model = None
             for seed in range(args.seed, args.seed + own.seeds):
-                if fresh or model is None:  # a checkpoint's weights are the same for all seeds of the directions
+                if (
+                    fresh or model is None
+                ):  # a checkpoint's weights are the same for all seeds of the directions
                     changed = {"encoder_layers": depth, "decoder_layers": depth} if fresh else {}
                     model = subject.build(word, args, task, sample, seed, **changed)
                 rows += changes_of(name, model, seed, own, sample, criterion)
         logger.info("%s: done", name)
     fits, points = output_change.fits(rows), output_change.points(rows)
-    print("|x_N - x_N*|^2: mean and standard deviation over seeds, by the number of sites of the stack")
+    print(
+        "|x_N - x_N*|^2: mean and standard deviation over seeds, by the number of sites of the stack"
+    )
     for point in points:
         print(
             f"{point['model']:<14}{point['stack']:<9}{point['perturbation']:<10}{point['sites']:>4} sites  "
@@ -90,14 +105,19 @@ def run_gradients(own, args, task, sample):
     criterion = subject.build_criterion(args, task)
     rows, summary = [], OrderedDict()
     for name, model in models(own, args, task, sample):
-        loss, found = gradients.gradient_norms(model, sample, criterion, own.with_dropout, args.seed)
+        loss, found = gradients.gradient_norms(
+            model, sample, criterion, own.with_dropout, args.seed
+        )
         rows += [{"model": name, **row} for row in found]
         layers = gradients.by_layer(found)
         by_name = {f"{stack}.layers.{layer}": value for (stack, layer), value in layers.items()}
         summary[name] = {"loss": loss, "by layer": by_name}
         print(f"{name}: loss {loss:.3f} nats a token; gradient norm by layer")
         for stack in ("encoder", "decoder"):
-            print(f"   {stack}:", *(f"{value:.3g}" for (of, _), value in layers.items() if of == stack))
+            print(
+                f"   {stack}:",
+                *(f"{value:.3g}" for (of, _), value in layers.items() if of == stack),
+            )
     figures.save_gradients(own.out, rows)
     return rows, summary
 
@@ -133,9 +153,21 @@ def models(own, args, task, sample):
 
 KINDS = OrderedDict(
     [
-        ("dependency", Kind(run_dependency, "which branches each output is made of (beta), as heatmaps")),
-        ("output-change", Kind(run_output_change, "how far the last output moves when weights do, against depth")),
-        ("gradients", Kind(run_gradients, "gradient norms by residual site and by layer, at one step")),
-        ("stability", Kind(run_stability, "why does it diverge? All of these on one model, with advice")),
+        (
+            "dependency",
+            Kind(run_dependency, "which branches each output is made of (beta), as heatmaps"),
+        ),
+        (
+            "output-change",
+            Kind(run_output_change, "how far the last output moves when weights do, against depth"),
+        ),
+        (
+            "gradients",
+            Kind(run_gradients, "gradient norms by residual site and by layer, at one step"),
+        ),
+        (
+            "stability",
+            Kind(run_stability, "why does it diverge? All of these on one model, with advice"),
+        ),
     ]
 )

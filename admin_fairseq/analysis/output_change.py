@@ -20,7 +20,7 @@ from collections import OrderedDict
 import torch
 
 from ..errors import AdminError
-from ..profiling import positions_that_count
+from ..profile.measure import positions_that_count
 from . import gradients, probe
 
 STEPS = OrderedDict([("random", 1e-4), ("gradient", 1e-6)])
@@ -87,7 +87,12 @@ class Outputs:
     """
 
     def __init__(self, model, sample, dropout, seed):
-        self.model, self.net_input, self.dropout, self.seed = model, sample["net_input"], dropout, seed
+        self.model, self.net_input, self.dropout, self.seed = (
+            model,
+            sample["net_input"],
+            dropout,
+            seed,
+        )
         self.keep = positions_that_count(model, sample)
         with self._mode():
             self.encoder_out = self._encode()
@@ -107,7 +112,10 @@ class Outputs:
             if stack == "encoder":
                 x = self._encode()["encoder_out"][0]
             else:
-                tokens, lengths = self.net_input["prev_output_tokens"], self.net_input["src_lengths"]
+                tokens, lengths = (
+                    self.net_input["prev_output_tokens"],
+                    self.net_input["src_lengths"],
+                )
                 features, _ = self.model.decoder(
                     tokens, encoder_out=self.encoder_out, features_only=True, src_lengths=lengths
                 )
@@ -115,7 +123,9 @@ class Outputs:
         return probe.select(self.keep, stack, x)
 
     def _encode(self):
-        return self.model.encoder(self.net_input["src_tokens"], src_lengths=self.net_input["src_lengths"])
+        return self.model.encoder(
+            self.net_input["src_tokens"], src_lengths=self.net_input["src_lengths"]
+        )
 
     @contextlib.contextmanager
     def _mode(self):
@@ -171,7 +181,12 @@ def fit(numbers, changes):
         where all changes are equal, as for ReZero, whose output does not move at all.
     """
     logarithms = [math.log(n) for n in numbers]
-    return OrderedDict([("O(N)", least_squares(numbers, changes)), ("O(log N)", least_squares(logarithms, changes))])
+    return OrderedDict(
+        [
+            ("O(N)", least_squares(numbers, changes)),
+            ("O(log N)", least_squares(logarithms, changes)),
+        ]
+    )
 
 
 def least_squares(x, y):
@@ -216,6 +231,8 @@ def fits(rows):
         laws = fit(list(by_sites), list(by_sites.values()))
         row = dict(zip(("model", "stack", "perturbation"), key))
         for law, (intercept, slope, r_squared) in laws.items():
-            row.update({f"{law} intercept": intercept, f"{law} slope": slope, f"{law} R^2": r_squared})
+            row.update(
+                {f"{law} intercept": intercept, f"{law} slope": slope, f"{law} R^2": r_squared}
+            )
         found.append(row)
     return found

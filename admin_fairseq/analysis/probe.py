@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from ..errors import AdminError
-from ..profiling import positions_that_count
-from ..residual import branch_matrices, named_sites, stack_of
+from ..profile.data import stack_of
+from ..profile.measure import positions_that_count
+from ..residual import branch_matrices, named_sites
 
 # name of a site in its layer -> the LayerNorm before or after it
 LAYER_NORMS = {

@@ -92,7 +92,9 @@ def examine(model, name, build_admin, sample, criterion, dropout=False, seed=1):
 
 def advise_init(model):
     """Return which init type to try, in words; it differs for what has one already, and for what was trained."""
-    if any(site.omega is not None or site.shortcut_scale != 1.0 for site in named_sites(model).values()):
+    if any(
+        site.omega is not None or site.shortcut_scale != 1.0 for site in named_sites(model).values()
+    ):
         return LOWER_RATE
     anew = "training anew (weights do not fit another init type) with " if model.restored else ""
     return f"{anew}--init-type adaptive-auto (Admin), or deepnet"
@@ -101,7 +103,9 @@ def advise_init(model):
 def mean_output_change(model, sample, criterion, dropout, seed):
     """Average over random directions (a single one is off by a factor of two), relative to the output's size."""
     seeds = range(seed, seed + DIRECTIONS)
-    changes = output_change.output_changes(model, sample, criterion, "random", seeds, dropout, relative=True)
+    changes = output_change.output_changes(
+        model, sample, criterion, "random", seeds, dropout, relative=True
+    )
     return {stack: statistics.mean(change[stack] for change in changes) for stack in changes[0]}
 
 
@@ -116,7 +120,9 @@ def check_numbers(report, model, found):
                 f"{len(bad)} of {len(list(model.parameters()))} weights, the first: {bad[0]}; "
                 f"first in the forward pass: {where}",
                 "an update wrote NaN or infinity into the model; nothing measured on it means anything",
-                "examine the last checkpoint from before; train on from there with " + LOWER_RATE + ", or --clip-norm 1",
+                "examine the last checkpoint from before; train on from there with "
+                + LOWER_RATE
+                + ", or --clip-norm 1",
             )
         )
     elif where:
@@ -148,7 +154,9 @@ def check_output_change(report, name):
     for stack, change in report.changes[name].items():
         admin = report.changes["Admin"][stack]
         ratio = change / admin if admin else math.nan
-        report.facts[f"{stack}: output change"] = f"{change:.3g}, {ratio:.2f} times Admin's at its first step ({admin:.3g})"
+        report.facts[f"{stack}: output change"] = (
+            f"{change:.3g}, {ratio:.2f} times Admin's at its first step ({admin:.3g})"
+        )
         if ratio > AMPLIFIES:
             report.findings.append(
                 Finding(
@@ -176,7 +184,9 @@ def check_dependency(report, rows):
         share = [value**2 / last.sum_of_squares for value in last.beta]
         largest = max(range(1, len(share)), key=share.__getitem__)
         site = stack_rows[largest - 1].site.name
-        report.facts[f"{stack}: dominant branch"] = f"{site}, {share[largest]:.0%} of all beta^2 of the output"
+        report.facts[f"{stack}: dominant branch"] = (
+            f"{site}, {share[largest]:.0%} of all beta^2 of the output"
+        )
         report.facts[f"{stack}: embedding"] = f"{share[0]:.1%}"
         early = sum(share[: len(stack_rows) // 2 + 1])
         report.facts[f"{stack}: embedding and first half of the branches"] = f"{early:.1%}"
@@ -227,11 +237,15 @@ def check_gradients(report):
 
 
 def check_omegas(report, model):
-    omegas = {name: site.omega for name, site in named_sites(model).items() if site.omega is not None}
+    omegas = {
+        name: site.omega for name, site in named_sites(model).items() if site.omega is not None
+    }
     if not omegas:
         return
     everything = torch.cat([omega.detach() for omega in omegas.values()])
-    report.facts["omega"] = f"{float(everything.min()):.3g} to {float(everything.max()):.3g}, mean {float(everything.mean()):.3g}"
+    report.facts["omega"] = (
+        f"{float(everything.min()):.3g} to {float(everything.max()):.3g}, mean {float(everything.mean()):.3g}"
+    )
     turned = [name for name, omega in omegas.items() if bool((omega < 0).any())]
     if turned:
         report.findings.append(

@@ -13,13 +13,22 @@ import torch
 from fairseq import options as fairseq_options
 from fairseq import tasks, utils
 
-from .. import options, profile_file, weights
-from ..checkpoints import check_architecture, construct, load_checkpoint, restore, stored_args, whole
+from .. import options, weights
+from ..checkpoints import (
+    check_architecture,
+    construct,
+    load_checkpoint,
+    restore,
+    stored_args,
+    whole,
+)
 from ..errors import AdminError
 from ..init_types import is_adaptive
-from ..omega_init import apply_profile, check_origin
-from ..profiling import profile_omega
-from ..residual import named_sites, stack_of
+from ..profile import file as profile_file
+from ..profile.data import stack_of
+from ..profile.fill import apply_profile, check_origin
+from ..profile.measure import profile_omega
+from ..residual import named_sites
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +60,9 @@ def parse_flags(words):
         raise AdminError("DATA-BIN comes first: admin-fairseq analyze KIND DATA-BIN [flags]")
     if not any(word == "--arch" or word == "-a" or word.startswith("--arch=") for word in words):
         words += ["--arch", "admin_transformer"]
-    if not any(word.split("=")[0] in ("--max-tokens", "--batch-size", "--max-sentences") for word in words):
+    if not any(
+        word.split("=")[0] in ("--max-tokens", "--batch-size", "--max-sentences") for word in words
+    ):
         words += ["--max-tokens", "1024"]
     parser = fairseq_options.get_training_parser()
     parser.usage = "admin-fairseq analyze ... [flags of fairseq-train]"
@@ -69,7 +80,9 @@ def load_task(args):
         raise AdminError(f"{data}: no such data-bin; make one with fairseq-preprocess")
     try:
         return tasks.setup_task(args)
-    except Exception as error:  # fairseq raises plain Exceptions where languages or dictionaries are missing
+    except (
+        Exception
+    ) as error:  # fairseq raises plain Exceptions where languages or dictionaries are missing
         raise AdminError(f"{data}: not a data-bin of the task {args.task}: {error}") from None
 
 
@@ -83,13 +96,17 @@ def first_batch(task, args, number=1):
     try:
         task.load_dataset(subset, combine=False, epoch=1)
     except (FileNotFoundError, ValueError) as error:
-        hint = "; it is empty: preprocess again with text in it" if "empty file" in str(error) else ""
+        hint = (
+            "; it is empty: preprocess again with text in it" if "empty file" in str(error) else ""
+        )
         raise AdminError(f"{args.data}: {error}{hint}") from None
     dataset = task.dataset(subset)
     where = f"{args.data}, subset {subset}"
     if len(dataset) == 0:
         raise AdminError(f"{where}: it is empty; preprocess again with text in it")
-    positions = tuple(getattr(args, f"max_{side}_positions", None) or 1024 for side in ("source", "target"))
+    positions = tuple(
+        getattr(args, f"max_{side}_positions", None) or 1024 for side in ("source", "target")
+    )
     limits = utils.resolve_max_positions(task.max_positions(), positions, args.max_tokens)
     try:
         iterator = task.get_batch_iterator(
@@ -102,7 +119,9 @@ def first_batch(task, args, number=1):
             seed=args.seed,
         ).next_epoch_itr(shuffle=True)
     except IndexError:  # fairseq's, where nothing is left to make batches of
-        raise AdminError(f"{where}: no sentence fits --max-tokens {args.max_tokens} and the models' positions") from None
+        raise AdminError(
+            f"{where}: no sentence fits --max-tokens {args.max_tokens} and the models' positions"
+        ) from None
     if len(iterator) < number:
         raise AdminError(f"{where}: has no batch {number}: there are {len(iterator)}")
     sample = [next(iterator) for _ in range(number)][-1]
@@ -113,7 +132,11 @@ def first_batch(task, args, number=1):
 def to_float64(sample):
     if torch.is_tensor(sample):
         return sample.double() if sample.is_floating_point() else sample
-    return {key: to_float64(value) for key, value in sample.items()} if isinstance(sample, dict) else sample
+    return (
+        {key: to_float64(value) for key, value in sample.items()}
+        if isinstance(sample, dict)
+        else sample
+    )
 
 
 def build_criterion(args, task):
@@ -153,7 +176,9 @@ def build(word, args, task, sample, seed=None, **changed):
     elif os.path.exists(word):
         model = restore(word, task)
     else:
-        raise AdminError(f"--models {word}: no such checkpoint, and no method ({', '.join(METHODS)})")
+        raise AdminError(
+            f"--models {word}: no such checkpoint, and no method ({', '.join(METHODS)})"
+        )
     model = model.double().eval()
     return model.cuda() if use_cuda(args) else model
 
@@ -194,7 +219,11 @@ def twin(word, method, args, task, sample):
 def describe(args):
     """Return the name of what the flags describe, such as ``pre-ln``."""
     if args.init_type == "default":
-        return "pre-ln" if args.encoder_normalize_before or args.decoder_normalize_before else "post-ln"
+        return (
+            "pre-ln"
+            if args.encoder_normalize_before or args.decoder_normalize_before
+            else "post-ln"
+        )
     return "admin" if is_adaptive(args) else str(args.init_type).replace("_", "-")
 
 

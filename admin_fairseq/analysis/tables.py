@@ -19,9 +19,14 @@ def write(prefix, rows, provenance, summary=None):
     Raises:
         AdminError: if they cannot be written.
     """
-    lines = ["\t".join(rows[0])] + ["\t".join(text(value) for value in row.values()) for row in rows]
+    lines = ["\t".join(rows[0])] + [
+        "\t".join(text(value) for value in row.values()) for row in rows
+    ]
     document = {"provenance": provenance, "summary": summary, "rows": rows}
-    contents = {"tsv": "\n".join(lines), "json": json.dumps(plain(document), indent=1, allow_nan=False)}
+    contents = {
+        "tsv": "\n".join(lines),
+        "json": json.dumps(plain(document), indent=1, allow_nan=False),
+    }
     try:
         for ending, content in contents.items():
             with files.replacing(f"{prefix}.{ending}") as file:

@@ -29,7 +29,9 @@ def rows_of(path):
         for key, value in record.items():
             figure, _, site = key.partition("/")
             if site and figure in FIGURES and isinstance(value, (int, float)):
-                rows.append({"update": int(update), "site": site, "figure": figure, "value": float(value)})
+                rows.append(
+                    {"update": int(update), "site": site, "figure": figure, "value": float(value)}
+                )
     if not rows:
         raise AdminError(
             f"{path}: nothing is traced in it; train with --trace-interval 100 (or another number of updates), "

@@ -36,7 +36,12 @@ def assemble(
     extra_state: Optional[Dict[str, Any]] = None,
 ) -> Dict[str, Any]:
     """Return a checkpoint that fairseq loads, without an optimizer's state: ``history`` and the rest may be another's."""
-    nothing = {"criterion_name": None, "optimizer_name": None, "lr_scheduler_state": {"best": None}, "num_updates": 0}
+    nothing = {
+        "criterion_name": None,
+        "optimizer_name": None,
+        "lr_scheduler_state": {"best": None},
+        "num_updates": 0,
+    }
     return {
         "args": None,
         "cfg": cfg,

@@ -34,14 +34,32 @@ MOST_LAYERS = 10_000
 WIDEST = 2**16
 NESTED = {"encoder": EncDecBaseConfig, "decoder": DecoderConfig, "quant_noise": QuantNoiseConfig}
 LISTS = ("adaptive_softmax_cutoff", "adaptive_input_cutoff")  # older releases store them as text
-NUMBERS_AS_TEXT = ("decoder_input_dim", "decoder_output_dim")  # what fairseq's command line makes of them
+NUMBERS_AS_TEXT = (
+    "decoder_input_dim",
+    "decoder_output_dim",
+)  # what fairseq's command line makes of them
 DICTIONARIES = ("encoder_xformers_att_config", "decoder_xformers_att_config")  # always text
 TEXTS = ("encoder_layers_to_keep", "decoder_layers_to_keep")  # declared as lists, and read as text
 # what encoders of text fetch from an address, or open; fairseq's own addresses are among its default values
-FETCHED = ("bpe_codes", "bpe_merges", "bpe_vocab", "sentencepiece_model", "sentencepiece_model_path", "gpt2_encoder_json", "gpt2_vocab_bpe")
+FETCHED = (
+    "bpe_codes",
+    "bpe_merges",
+    "bpe_vocab",
+    "sentencepiece_model",
+    "sentencepiece_model_path",
+    "gpt2_encoder_json",
+    "gpt2_vocab_bpe",
+)
 FAIRSEQS_OWN = "https://dl.fbaipublicfiles.com/"
 # further flags that commands of ours, or fairseq's translation task, read
-OTHERS = {"arch": str, "_name": str, "source_lang": str, "target_lang": str, "seed": int, "task": str}
+OTHERS = {
+    "arch": str,
+    "_name": str,
+    "source_lang": str,
+    "target_lang": str,
+    "seed": int,
+    "task": str,
+}
 
 
 def check_flags(state: Dict[str, Any], path: str) -> None:
@@ -65,7 +83,10 @@ def check_flags(state: Dict[str, Any], path: str) -> None:
             problems += check_model_flags(flags)
         if section == "task.":
             problems += [f"task.{problem}" for problem in wrong_types(flags, TASK_CHECKS)]
-    raise_all(f"{path}: flags that it holds are not fairseq's; is the file damaged, or somebody's trap?", problems[:20])
+    raise_all(
+        f"{path}: flags that it holds are not fairseq's; is the file damaged, or somebody's trap?",
+        problems[:20],
+    )
 
 
 def forget_paths(state: Dict[str, Any]) -> None:
@@ -79,7 +100,9 @@ def sections(state: Dict[str, Any]) -> Iterator[Tuple[str, Dict[str, Any]]]:
     """Yield (prefix, flags) of a checkpoint: ``args``, and the sections of ``cfg``; the dictionaries are the file's own."""
     if isinstance(state.get("args"), Namespace):
         yield "", vars(state["args"])
-    for name, section in (state.get("cfg") or {}).items() if isinstance(state.get("cfg"), dict) else ():
+    for name, section in (
+        (state.get("cfg") or {}).items() if isinstance(state.get("cfg"), dict) else ()
+    ):
         if isinstance(section, Namespace):
             section = vars(section)
         if isinstance(section, dict):
@@ -110,7 +133,9 @@ def not_a_plain_value(value: object, depth: int = 0) -> str:
         return ""  # a number or the like: torch has loaded no other classes
     if depth > 8:
         return "nested too deeply"
-    return next((reason for reason in (not_a_plain_value(part, depth + 1) for part in parts) if reason), "")
+    return next(
+        (reason for reason in (not_a_plain_value(part, depth + 1) for part in parts) if reason), ""
+    )
 
 
 def of_another_model(flags: Dict[str, Any]) -> bool:
@@ -120,7 +145,9 @@ def of_another_model(flags: Dict[str, Any]) -> bool:
     """
     names = [flags[name] for name in ("_name", "arch") if isinstance(flags.get(name), str)]
     models = [ARCH_MODEL_REGISTRY.get(name) for name in names]
-    return bool(names) and not any(model is not None and issubclass(model, TransformerModelBase) for model in models)
+    return bool(names) and not any(
+        model is not None and issubclass(model, TransformerModelBase) for model in models
+    )
 
 
 def wrong_types(flags: Dict[str, Any], checks: Dict[str, Callable[[Any], str]]) -> List[str]:
@@ -137,7 +164,13 @@ def check_model_flags(flags: Dict[str, Any]) -> List[str]:
                 value = literal(flags[name])
             except ValueError:
                 continue  # told below: it is no list
-            flags[name] = [value] if isinstance(value, int) else list(value) if isinstance(value, (list, tuple)) else value
+            flags[name] = (
+                [value]
+                if isinstance(value, int)
+                else list(value)
+                if isinstance(value, (list, tuple))
+                else value
+            )
     for name in NUMBERS_AS_TEXT:
         if isinstance(flags.get(name), str) and flags[name].isdecimal() and len(flags[name]) < 10:
             flags[name] = int(flags[name])
@@ -156,16 +189,29 @@ def is_dictionary(text: object) -> bool:
 
 
 def no_number(value: object) -> str:
-    return "" if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e12 else "no number"
+    return (
+        ""
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e12
+        else "no number"
+    )
 
 
 def no_integer(value: object) -> str:
-    whole = isinstance(value, int) and not isinstance(value, bool) or isinstance(value, float) and value.is_integer()
+    whole = (
+        isinstance(value, int)
+        and not isinstance(value, bool)
+        or isinstance(value, float)
+        and value.is_integer()
+    )
     return "" if whole and abs(value) < 2**40 else "no whole number"
 
 
 def no_switch(value: object) -> str:
-    return "" if isinstance(value, bool) or value in (0, 1) or value in ("True", "False") else "neither True nor False"
+    return (
+        ""
+        if isinstance(value, bool) or value in (0, 1) or value in ("True", "False")
+        else "neither True nor False"
+    )
 
 
 def no_text(value: object) -> str:
@@ -179,18 +225,24 @@ def no_folders(value: object) -> str:
 
 
 def no_list_of_integers(value: object) -> str:
-    good = isinstance(value, (list, tuple)) and all(not no_integer(item) and item > 0 for item in value)
+    good = isinstance(value, (list, tuple)) and all(
+        not no_integer(item) and item > 0 for item in value
+    )
     return "" if good else "no list of whole numbers"
 
 
 def within(check: Callable[[Any], str], least: float, most: float) -> Callable[[Any], str]:
     """Return a check of the type first, then of the range."""
-    return lambda value: check(value) or ("" if least <= value <= most else f"not between {least} and {most}")
+    return lambda value: (
+        check(value) or ("" if least <= value <= most else f"not between {least} and {most}")
+    )
 
 
 def one_of(choices: Collection[str]) -> Callable[[Any], str]:
     """Return a check of a flag that has to be one of some words."""
-    return lambda value: no_text(value) or ("" if str(value) in choices else f"none of {', '.join(choices)}")
+    return lambda value: (
+        no_text(value) or ("" if str(value) in choices else f"none of {', '.join(choices)}")
+    )
 
 
 def or_none(check: Callable[[Any], str]) -> Callable[[Any], str]:
@@ -217,20 +269,37 @@ def all_checks() -> Dict[str, Callable[[Any], str]]:
     """Return flag -> check, for every flag of a Transformer and of this plugin."""
     checks = {name: or_none({str: no_text, int: no_integer}[kind]) for name, kind in OTHERS.items()}
     for config in (TransformerConfig, AdminOptions):
-        checks.update({flag.name: check_of(flag, flag.name) for flag in fields(config) if flag.name not in NESTED})
+        checks.update(
+            {
+                flag.name: check_of(flag, flag.name)
+                for flag in fields(config)
+                if flag.name not in NESTED
+            }
+        )
     for prefix, config in NESTED.items():
         names = {f"{prefix}_{flag.name}": flag for flag in fields(config) if flag.name != "_name"}
         checks.update({name: check_of(flag, name) for name, flag in names.items()})
-    del checks["encoder_xformers_att_config"], checks["decoder_xformers_att_config"]  # see DICTIONARIES
+    del (
+        checks["encoder_xformers_att_config"],
+        checks["decoder_xformers_att_config"],
+    )  # see DICTIONARIES
     for stack in ("encoder", "decoder"):
         checks[f"{stack}_layers"] = or_none(within(no_integer, 0, MOST_LAYERS))
-        checks[f"{stack}_embed_dim"] = checks[f"{stack}_attention_heads"] = or_none(within(no_integer, 1, WIDEST))
+        checks[f"{stack}_embed_dim"] = checks[f"{stack}_attention_heads"] = or_none(
+            within(no_integer, 1, WIDEST)
+        )
         checks[f"{stack}_ffn_embed_dim"] = or_none(within(no_integer, 1, 16 * WIDEST))
     for name in (*NUMBERS_AS_TEXT, "quant_noise_pq_block_size"):
         checks[name] = or_none(within(no_integer, 1, WIDEST))
     for side in ("source", "target"):
         checks[f"max_{side}_positions"] = or_none(within(no_integer, 1, MOST_POSITIONS))
-    for name in ("dropout", "attention_dropout", "activation_dropout", "relu_dropout", "adaptive_softmax_dropout"):
+    for name in (
+        "dropout",
+        "attention_dropout",
+        "activation_dropout",
+        "relu_dropout",
+        "adaptive_softmax_dropout",
+    ):
         checks[name] = or_none(within(no_number, 0, 1))
     checks["data"] = or_none(no_folders)
     del checks["init_type"]  # the authors' code has others; whoever builds a model from it looks
@@ -241,7 +310,9 @@ def all_checks() -> Dict[str, Callable[[Any], str]]:
 
 CHECKS = all_checks()
 TASK_CHECKS = {
-    flag.name: check_of(flag, flag.name) for flag in fields(TranslationConfig) if flag.name not in ("_name", "dataset_impl")
+    flag.name: check_of(flag, flag.name)
+    for flag in fields(TranslationConfig)
+    if flag.name not in ("_name", "dataset_impl")
 }
 TASK_CHECKS["data"] = CHECKS["data"]
 
@@ -258,7 +329,9 @@ def check_sizes(flags: Dict[str, Any], weights: Weights, path: str) -> None:
     """
     problems = []
     for stack in ("encoder", "decoder"):
-        depth = len({name.split(".")[2] for name in weights if re.match(rf"{stack}\.layers\.\d+\.", name)})
+        depth = len(
+            {name.split(".")[2] for name in weights if re.match(rf"{stack}\.layers\.\d+\.", name)}
+        )
         layers = flags.get(f"{stack}_layers")
         if layers is not None and layers > depth:
             problems.append(f"{stack}_layers is {layers}, and it has weights of {depth} layers")
@@ -268,7 +341,11 @@ def check_sizes(flags: Dict[str, Any], weights: Weights, path: str) -> None:
         }
         for flag, (name, axis) in sizes.items():
             found = weights.get(name)
-            if found is not None and found.dim() == 2 and flags.get(flag) not in (None, found.size(axis)):
+            if (
+                found is not None
+                and found.dim() == 2
+                and flags.get(flag) not in (None, found.size(axis))
+            ):
                 problems.append(f"{flag} is {flags[flag]}, and its {name} is {tuple(found.shape)}")
     table = weights.get("decoder.embed_tokens.weight")
     for name in LISTS:

@@ -45,9 +45,15 @@ def load_checkpoint(path: str, finite: bool = True) -> State:
     state = read(path)
     if not isinstance(state, dict) or not isinstance(state.get("model"), dict):
         raise AdminError(f"{path}: not a fairseq checkpoint: it has no 'model'")
-    odd = [name for name, value in state["model"].items() if not isinstance(name, str) or not torch.is_tensor(value)]
+    odd = [
+        name
+        for name, value in state["model"].items()
+        if not isinstance(name, str) or not torch.is_tensor(value)
+    ]
     if odd:
-        raise AdminError(f"{path}: not a fairseq checkpoint: its weight {odd[0]!r} is no tensor with a name")
+        raise AdminError(
+            f"{path}: not a fairseq checkpoint: its weight {odd[0]!r} is no tensor with a name"
+        )
     if finite:
         check_finite(state["model"], path)
     return state
@@ -55,8 +61,19 @@ def load_checkpoint(path: str, finite: bool = True) -> State:
 
 def odd_parts(state: State) -> List[str]:
     """Return which parts of a checkpoint are of another kind than fairseq writes; each may be missing."""
-    kinds = {"model": dict, "args": Namespace, "cfg": dict, "optimizer_history": list, "task_state": dict, "extra_state": dict}
-    odd = [name for name, kind in kinds.items() if state.get(name) is not None and not isinstance(state[name], kind)]
+    kinds = {
+        "model": dict,
+        "args": Namespace,
+        "cfg": dict,
+        "optimizer_history": list,
+        "task_state": dict,
+        "extra_state": dict,
+    }
+    odd = [
+        name
+        for name, kind in kinds.items()
+        if state.get(name) is not None and not isinstance(state[name], kind)
+    ]
     history = state.get("optimizer_history")
     if isinstance(history, list) and not all(isinstance(item, dict) for item in history):
         odd.append("optimizer_history")
@@ -67,7 +84,11 @@ def _why(path: str, error: Exception) -> str:
     foreign = re.search(r"(?:Unsupported global:|unsupported) GLOBAL (\S+)", str(error))
     if foreign:
         theirs = foreign[1].startswith("fairseq.meters.")
-        hint = "; is it of the authors' code? Then: admin-fairseq import CHECKPOINT OUT" if theirs else ""
+        hint = (
+            "; is it of the authors' code? Then: admin-fairseq import CHECKPOINT OUT"
+            if theirs
+            else ""
+        )
         return f"it holds a {foreign[1]}, which is not loaded{hint}"
     with open(path, "rb") as file:
         start = file.read(2)

@@ -6,7 +6,10 @@ from typing import Any
 
 from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY, BaseFairseqModel
 from fairseq.models.transformer import TransformerModel
-from fairseq.models.transformer.transformer_config import DEFAULT_MAX_SOURCE_POSITIONS, DEFAULT_MAX_TARGET_POSITIONS
+from fairseq.models.transformer.transformer_config import (
+    DEFAULT_MAX_SOURCE_POSITIONS,
+    DEFAULT_MAX_TARGET_POSITIONS,
+)
 from fairseq.modules import BaseLayer
 
 from .. import options
@@ -37,7 +40,9 @@ def model_class(arch: str, what: str) -> type:
     """
     found = ARCH_MODEL_REGISTRY.get(arch)
     if found is None:
-        raise AdminError(f"{what}: no such architecture is registered; if it is of a user-dir of your own, name that with --user-dir")
+        raise AdminError(
+            f"{what}: no such architecture is registered; if it is of a user-dir of your own, name that with --user-dir"
+        )
     if found is TransformerModel:
         return AdminTransformerModel
     if not issubclass(found, AdminTransformerModel):
@@ -81,7 +86,9 @@ def construct(args: Namespace, task: Any) -> BaseFairseqModel:
         if builder is AdminTransformerModel:
             raise  # a fault of ours or of fairseq's: to be seen whole
         name = f"{builder.__module__}.{builder.__name__}"
-        raise AdminError(f"--arch {args.arch}: its class {name} cannot be built: {type(error).__name__}: {error}") from error
+        raise AdminError(
+            f"--arch {args.arch}: its class {name} cannot be built: {type(error).__name__}: {error}"
+        ) from error
     check_layers(model, args.arch)
     return model
 
@@ -120,13 +127,19 @@ def rebuild(args: Namespace, weights: Weights, task: Any, path: str) -> BaseFair
     check_sizes(vars(args), weights, path)
     if is_adaptive(args):
         args.init_type, args.admin_omega = "adaptive", {}
-    args.encoder_embed_path = args.decoder_embed_path = None  # the embeddings are in the checkpoint, and the files may be gone
+    args.encoder_embed_path = args.decoder_embed_path = (
+        None  # the embeddings are in the checkpoint, and the files may be gone
+    )
     try:
         model = construct(args, task)
     except AdminError as error:
-        raise AdminError(f"{path}: no model can be built from its flags: {error}") from error.__cause__
+        raise AdminError(
+            f"{path}: no model can be built from its flags: {error}"
+        ) from error.__cause__
     weights = current_names(model, weights)
-    raise_all(f"{path} does not fit the data or its own flags:", differences(model.state_dict(), weights))
+    raise_all(
+        f"{path} does not fit the data or its own flags:", differences(model.state_dict(), weights)
+    )
     model.load_state_dict(weights)
     return model
 
@@ -141,8 +154,14 @@ def current_names(model: BaseFairseqModel, weights: Weights) -> Weights:
     try:
         model.upgrade_state_dict(weights)
     except AssertionError:  # fairseq's, about an adaptive softmax without its weights
-        raise AdminError("the checkpoint lacks weights of the output layer that its flags name") from None
-    return {name: value for name, value in weights.items() if name.rpartition(".")[2] not in FASTPATH_COPIES}
+        raise AdminError(
+            "the checkpoint lacks weights of the output layer that its flags name"
+        ) from None
+    return {
+        name: value
+        for name, value in weights.items()
+        if name.rpartition(".")[2] not in FASTPATH_COPIES
+    }
 
 
 def stored_args(state: State, path: str) -> Namespace:
@@ -157,7 +176,9 @@ def stored_args(state: State, path: str) -> Namespace:
     if isinstance(args, Namespace) and not hasattr(args, "arch"):
         args.arch = getattr(args, "_name", None)  # fairseq-hydra-train's own name for it
     if not isinstance(args, Namespace) or not isinstance(getattr(args, "arch", None), str):
-        raise AdminError(f"{path}: it does not say its architecture; it must come from fairseq-train")
+        raise AdminError(
+            f"{path}: it does not say its architecture; it must come from fairseq-train"
+        )
     check_architecture(args.arch, f"{path} (--arch {args.arch})")
     args = options.complete(copy.deepcopy(args))
     ARCH_CONFIG_REGISTRY[args.arch](args)

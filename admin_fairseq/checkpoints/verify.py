@@ -26,19 +26,27 @@ def check_file(path: str) -> None:
     try:
         mode = Path(path).stat().st_mode
         if stat.S_ISDIR(mode):
-            raise AdminError(f"{path}: cannot be read as a checkpoint: it is a folder; name a checkpoint in it")
+            raise AdminError(
+                f"{path}: cannot be read as a checkpoint: it is a folder; name a checkpoint in it"
+            )
         if not stat.S_ISREG(mode):
-            raise AdminError(f"{path}: cannot be read as a checkpoint: it is a pipe or a device, and no file")
+            raise AdminError(
+                f"{path}: cannot be read as a checkpoint: it is a pipe or a device, and no file"
+            )
         with open(path, "rb") as file:
             start = file.read(len(ZIP))
     except FileNotFoundError:
         raise AdminError(f"{path}: no such checkpoint") from None
     except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
-        raise AdminError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        raise AdminError(
+            f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}"
+        ) from None
     if start == ZIP:
         check_archive(path)
     elif start:
-        logger.info("%s: of the format before torch 1.6, without checksums: damage cannot be seen", path)
+        logger.info(
+            "%s: of the format before torch 1.6, without checksums: damage cannot be seen", path
+        )
 
 
 def check_archive(path: str) -> None:
@@ -55,7 +63,9 @@ def check_archive(path: str) -> None:
             if len({part.filename for part in parts}) < len(parts):
                 raise AdminError(f"{damaged}: two of its parts have one name; {way_out}")
             if not all(map(as_torch_writes, parts)):
-                raise AdminError(f"{damaged}: parts are of another kind than torch writes; {way_out}")
+                raise AdminError(
+                    f"{damaged}: parts are of another kind than torch writes; {way_out}"
+                )
             if all(part.CRC == 0 for part in parts if part.file_size):
                 logger.info("%s: written without checksums: damage cannot be seen", path)
                 return
@@ -71,7 +81,11 @@ def check_archive(path: str) -> None:
 def as_torch_writes(part: zipfile.ZipInfo) -> bool:
     """Whether a part is stored as it is, and no folder: of a folder torch reads whatever memory holds."""
     folder = part.is_dir() or part.external_attr & DOS_FOLDER
-    return part.compress_type == zipfile.ZIP_STORED and part.compress_size == part.file_size and not folder
+    return (
+        part.compress_type == zipfile.ZIP_STORED
+        and part.compress_size == part.file_size
+        and not folder
+    )
 
 
 def check_finite(weights: Weights, path: str) -> None:

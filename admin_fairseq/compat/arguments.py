@@ -50,7 +50,9 @@ def explain_arguments():
 
 def _warn_of_sacrebleu(args):
     if getattr(args, "sacrebleu", False) and getattr(args, "scoring", None) == "bleu":
-        logger.warning("--sacrebleu does nothing in today's fairseq, and the score is BLEU of tokens: use --scoring sacrebleu")
+        logger.warning(
+            "--sacrebleu does nothing in today's fairseq, and the score is BLEU of tokens: use --scoring sacrebleu"
+        )
 
 
 def _about_our_flags(message, words):
@@ -60,7 +62,9 @@ def _about_our_flags(message, words):
     if not message.startswith("unrecognized arguments"):
         return ""
     known = {"--" + name.replace("_", "-") for name in ADMIN_FLAGS}
-    found = list(dict.fromkeys(word.split("=")[0] for word in message.split() if word.split("=")[0] in known))
+    found = list(
+        dict.fromkeys(word.split("=")[0] for word in message.split() if word.split("=")[0] in known)
+    )
     if not found:
         return ""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)

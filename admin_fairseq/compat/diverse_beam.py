@@ -18,7 +18,10 @@ def count_diversity_by_row():
 
     if not _looks_up_by_number(search):
         return
-    for kind in (sequence_generator.SequenceGenerator, sequence_generator.SequenceGeneratorWithAlignment):
+    for kind in (
+        sequence_generator.SequenceGenerator,
+        sequence_generator.SequenceGeneratorWithAlignment,
+    ):
         if not is_mended(kind.generate):
             kind.generate = mark(_without_numbers(kind.generate, search.DiverseBeamSearch))
 

@@ -74,7 +74,11 @@ def state():
 def restore(entry):
     """Go on counting where a checkpoint was; one without the entry, or with another thing there, starts anew."""
     numbers = (entry.get("best"), entry.get("num_runs")) if isinstance(entry, dict) else ()
-    if [type(number) for number in numbers] != [float, int] or math.isnan(numbers[0]) or numbers[1] < 0:
+    if (
+        [type(number) for number in numbers] != [float, int]
+        or math.isnan(numbers[0])
+        or numbers[1] < 0
+    ):
         return
     for function in deciders():
         function.best, function.num_runs = numbers

@@ -32,9 +32,15 @@ def average_every_weight_once():
     @functools.wraps(restore)
     def restore_with_versions(self, state_dict, *args, **kwargs):
         own = self.model.state_dict()
-        lost = [key for key in own if key not in state_dict and key.split(".", 1)[-1].startswith("layer_norm.")]
+        lost = [
+            key
+            for key in own
+            if key not in state_dict and key.split(".", 1)[-1].startswith("layer_norm.")
+        ]
         if lost:
-            logger.warning("the stored average has no %s: they start from the model's", ", ".join(lost))
+            logger.warning(
+                "the stored average has no %s: they start from the model's", ", ".join(lost)
+            )
         versions = {key: value.clone() for key, value in own.items() if key.endswith(".version")}
         restore(self, {**state_dict, **versions}, *args, **kwargs)
 
@@ -59,7 +65,9 @@ def _one_name_each(state_dict, moved):
     seen, kept = set(), {}
     for key, value in state_dict.items():
         target = moved.get(key)
-        place = (target.data_ptr(), target.shape, target.stride()) if torch.is_tensor(target) else key
+        place = (
+            (target.data_ptr(), target.shape, target.stride()) if torch.is_tensor(target) else key
+        )
         if place not in seen or (torch.is_tensor(target) and not target.numel()):
             kept[key] = value
         seen.add(place)
@@ -78,7 +86,9 @@ def _averages_given():
         state = read(*args, **kwargs)
         if "ema" not in state["extra_state"]:
             logger.warning("the checkpoint has no average: --store-ema starts from its weights")
-            state["extra_state"]["ema"] = {key: value.clone() for key, value in state["model"].items()}
+            state["extra_state"]["ema"] = {
+                key: value.clone() for key, value in state["model"].items()
+            }
         return state
 
     checkpoint_utils.load_checkpoint_to_cpu = load_checkpoint_to_cpu

@@ -25,7 +25,9 @@ def numpy_records():
     core = np._core if hasattr(np, "_core") else np.core
     dtypes = [type(np.dtype(kind)) for kind in "?bBhHiIlLqQefd"]
     functions = [core.multiarray._reconstruct, core.multiarray.scalar]
-    if not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):  # before torch 2.6 there were no pairs
+    if not hasattr(
+        torch.serialization, "get_unsafe_globals_in_checkpoint"
+    ):  # before torch 2.6 there were no pairs
         return [np.ndarray, np.dtype, *dict.fromkeys(dtypes), *functions]
     named = [
         (function, f"{module}.multiarray.{function.__name__}")
@@ -56,7 +58,9 @@ def trust_broadcasts():
         broadcast(length, src=src_rank, group=group)
         data = torch.empty(int(length.item()), dtype=torch.uint8, device=dist_device)
         broadcast(data, src=src_rank, group=group)
-        return torch.load(io.BytesIO(data.cpu().numpy().tobytes()), map_location="cpu", weights_only=False)
+        return torch.load(
+            io.BytesIO(data.cpu().numpy().tobytes()), map_location="cpu", weights_only=False
+        )
 
     distributed_utils._broadcast_object_slow = mark(broadcast_object)
 

@@ -11,7 +11,9 @@ Function = TypeVar("Function", bound=Callable)
 
 def mark(function: Function, by: str = "") -> Function:
     """Mark a function as mended ``by`` a mend; returns it. ``functools.wraps`` carries earlier marks over."""
-    function.mended_by_admin_fairseq = getattr(function, "mended_by_admin_fairseq", frozenset()) | {by}
+    function.mended_by_admin_fairseq = getattr(function, "mended_by_admin_fairseq", frozenset()) | {
+        by
+    }
     return function
 
 

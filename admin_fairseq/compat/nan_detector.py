@@ -26,7 +26,9 @@ def report_nan():
         if self.forward:
             self.fhooks.append(module.register_forward_hook(self.fhook_fn))
         if self.backward:
-            self.bhooks.append(module.register_forward_hook(functools.partial(_watch_gradients, self)))
+            self.bhooks.append(
+                module.register_forward_hook(functools.partial(_watch_gradients, self))
+            )
 
     NanDetector.add_hooks = mark(add_hooks)
 

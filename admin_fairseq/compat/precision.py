@@ -16,7 +16,11 @@ def train_bf16_without_tpu():
 
     @functools.wraps(original)
     def call_main(cfg, main, **kwargs):
-        if cfg.common.bf16 and getattr(cfg.common, "tpu", False) and getattr(utils, "xm", None) is None:
+        if (
+            cfg.common.bf16
+            and getattr(cfg.common, "tpu", False)
+            and getattr(utils, "xm", None) is None
+        ):
             for section in cfg.values():
                 if getattr(section, "tpu", None) is not None:
                     section.tpu = False

@@ -79,7 +79,9 @@ def plain(state):
     odd: List[str] = []
     result = _plain(state, "", odd)
     for where in odd:
-        logger.warning("the checkpoint holds %s, which is no plain value: torch will refuse to load it", where)
+        logger.warning(
+            "the checkpoint holds %s, which is no plain value: torch will refuse to load it", where
+        )
     return result
 
 
@@ -102,7 +104,10 @@ def _plain(value, where, odd):
     if isinstance(value, argparse.Namespace):
         return argparse.Namespace(**_plain(vars(value), where, odd))
     if isinstance(value, Mapping):
-        items = [(_plain(key, where, odd), _plain(item, f"{where}.{key}".lstrip("."), odd)) for key, item in value.items()]
+        items = [
+            (_plain(key, where, odd), _plain(item, f"{where}.{key}".lstrip("."), odd))
+            for key, item in value.items()
+        ]
         ordered = isinstance(value, OrderedDict) and not isinstance(value, defaultdict)
         return _keep_metadata(value, OrderedDict(items)) if ordered else dict(items)
     if isinstance(value, (list, tuple)):

@@ -62,9 +62,13 @@ def split(args):
     if shards < 1:
         problems.append(f"--num-shards {shards}: 1 or more")
     elif not 0 <= shard < shards:
-        problems.append(f"--shard-id {shard}: with --num-shards {shards} it is from 0 to {shards - 1}")
+        problems.append(
+            f"--shard-id {shard}: with --num-shards {shards} it is from 0 to {shards - 1}"
+        )
     if shards > 1 and args.distributed_world_size > 1:
-        problems.append(f"--distributed-world-size {args.distributed_world_size} with --num-shards: use one of them")
+        problems.append(
+            f"--distributed-world-size {args.distributed_world_size} with --num-shards: use one of them"
+        )
     raise_all("there is no such shard:", problems)
     if shards == 1:
         return
@@ -84,6 +88,8 @@ def _end_without_batches(iterator):
     if iterator.shard_id >= len(batches):
         logger.warning(
             "shard %d of %d has nothing to do: there are %d batches",
-            iterator.shard_id, iterator.num_shards, len(batches),
+            iterator.shard_id,
+            iterator.num_shards,
+            len(batches),
         )
         raise SystemExit(0)

@@ -1,0 +1,34 @@
+"""Reading text files line by line, and telling how far a stage is."""
+
+import logging
+import time
+
+log = logging.getLogger(__name__)
+EVERY = 10.0  # seconds
+
+
+def read_lines(path):
+    """Yield the lines of a text file without their line feeds."""
+    with open(path, encoding="utf-8", newline="\n") as file:
+        for line in file:
+            yield line.rstrip("\n")
+
+
+def shown(items, name, total=None):
+    """Yield the items, and log every few seconds and at the end how many there were, and how fast."""
+    started = told = time.monotonic()
+    count = 0
+    for count, item in enumerate(items, 1):
+        yield item
+        if count % 1000 == 0 and time.monotonic() - told > EVERY:
+            told = time.monotonic()
+            share = f" of {total:,}" if total else ""
+            log.info(
+                "%s: %s%s lines, %s lines/s",
+                name,
+                f"{count:,}",
+                share,
+                f"{count / (told - started):,.0f}",
+            )
+    seconds = time.monotonic() - started
+    log.info("%s: %s lines, %s lines/s", name, f"{count:,}", f"{count / max(seconds, 1e-9):,.0f}")

@@ -1,0 +1,1 @@
+"""Trainings of a recipe: planned, started, watched, judged, and evaluated."""

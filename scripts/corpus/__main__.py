@@ -1,5 +1,0 @@
-import sys
-
-from corpus.cli import main
-
-sys.exit(main())

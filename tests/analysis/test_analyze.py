@@ -1,0 +1,520 @@
+"""admin-fairseq analyze, as a user types it: what it writes, and what it says to mistakes."""
+
+import csv
+import json
+import shutil
+
+import pytest
+import torch
+
+from admin_fairseq import cli
+from admin_fairseq.analysis import command
+from tests.helpers import USER_DIR, run, train
+
+SHAPE = [
+    "--cpu",
+    "--max-tokens",
+    "200",
+    "--encoder-layers",
+    "2",
+    "--decoder-layers",
+    "2",
+    "--encoder-embed-dim",
+    "16",
+    "--encoder-ffn-embed-dim",
+    "32",
+    "--encoder-attention-heads",
+    "2",
+    "--decoder-attention-heads",
+    "2",
+    "--share-all-embeddings",
+]
+
+
+@pytest.fixture(scope="module")
+def checkpoints(data_bin, tmp_path_factory):
+    """Trained checkpoints: ours, a stock transformer's, and one of another architecture."""
+    folder = tmp_path_factory.mktemp("trained")
+    flags = ["--max-epoch", "1", "--no-epoch-checkpoints"]
+    train(data_bin, folder / "admin", "--init-type", "adaptive-auto", *flags)
+    words = f"fairseq-train {data_bin} --cpu --optimizer adam --lr 1e-3 --max-tokens 400 --num-workers 0".split()
+    transformer = (
+        "--encoder-embed-dim 16 --encoder-ffn-embed-dim 32 --encoder-layers 2 --decoder-layers 1"
+    )
+    heads = "--encoder-attention-heads 2 --decoder-attention-heads 2"
+    run(
+        *words,
+        *flags,
+        "--arch",
+        "transformer",
+        *transformer.split(),
+        *heads.split(),
+        "--save-dir",
+        folder / "stock",
+    )
+    # another architecture: the stock checkpoint of a convolutional model would do as well, and takes longer
+    state = torch.load(folder / "stock/checkpoint_last.pt", weights_only=True)
+    state["cfg"]["model"].arch = "fconv"
+    torch.save(state, folder / "fconv.pt")
+    return folder
+
+
+def analyze(*words):
+    return cli.main(["analyze", *(str(word) for word in words)])
+
+
+def read(prefix):
+    with open(f"{prefix}.tsv", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    document = json.loads((prefix.parent / f"{prefix.name}.json").read_text())
+    assert len(document["rows"]) == len(rows) > 0
+    return rows, document
+
+
+def check_figures(prefix):
+    assert (prefix.parent / f"{prefix.name}.png").read_bytes().startswith(b"\x89PNG")
+    assert (prefix.parent / f"{prefix.name}.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_dependency_of_methods_and_checkpoints_side_by_side(
+    data_bin, checkpoints, tmp_path, capsys
+):
+    ours, stock = (checkpoints / name / "checkpoint_last.pt" for name in ("admin", "stock"))
+    assert (
+        analyze(
+            "dependency",
+            data_bin,
+            *SHAPE,
+            "--models",
+            "post-ln",
+            "rezero",
+            ours,
+            stock,
+            "--out",
+            tmp_path / "d",
+        )
+        == 0
+    )
+    rows, document = read(tmp_path / "d")
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    assert models == ["post-ln", "rezero", "admin/checkpoint_last.pt", "stock/checkpoint_last.pt"]
+    stock_sites = {row["site"] for row in rows if row["model"] == models[3]}
+    assert sum(site.startswith("decoder") for site in stock_sites) == 3, "its depth is its own"
+    assert all(float(row["reconstruction_error"]) < 1e-10 for row in rows)
+    assert document["provenance"]["command"].startswith("admin-fairseq analyze dependency")
+    assert "components add up to the output within" in capsys.readouterr().out
+    check_figures(tmp_path / "d")
+
+
+def test_labels(tmp_path, capsys):
+    words = ["post-ln", "a/x.pt", "b/x.pt", "mine=c/x.pt", "Admin, dim 64=admin"]
+    expected = {
+        "post-ln": "post-ln",
+        "a/x.pt": "a/x.pt",
+        "b/x.pt": "b/x.pt",
+        "mine": "c/x.pt",
+        "Admin, dim 64": "admin",
+    }
+    assert command.named(words) == expected
+    assert "LABEL=WORD has both" in refused(capsys, "dependency", "data-bin", "--models", "=admin")
+    assert "admin: twice" in refused(capsys, "dependency", "data-bin", "--models", "admin", "admin")
+
+
+def test_the_same_seed_gives_the_same_files(data_bin, tmp_path):
+    for kind in ("dependency", "gradients"):
+        contents = []
+        for _ in range(2):
+            analyze(
+                kind,
+                data_bin,
+                *SHAPE,
+                "--init-type",
+                "adaptive-auto",
+                "--with-dropout",
+                "--out",
+                tmp_path / "x",
+            )
+            contents.append(
+                [
+                    (tmp_path / f"x.{ending}").read_bytes()
+                    for ending in ("tsv", "json", "png", "pdf")
+                ]
+            )
+        assert contents[0] == contents[1]
+        analyze(
+            kind,
+            data_bin,
+            *SHAPE,
+            "--init-type",
+            "adaptive-auto",
+            "--seed",
+            "2",
+            "--out",
+            tmp_path / "x",
+        )
+        assert (tmp_path / "x.tsv").read_bytes() != contents[0][0]
+
+
+def test_output_change_sweeps_depths_and_seeds(data_bin, checkpoints, tmp_path, capsys):
+    stock = checkpoints / "stock/checkpoint_last.pt"
+    words = [
+        "--models",
+        "post-ln",
+        "admin",
+        "rezero",
+        stock,
+        "--depths",
+        "1",
+        "2",
+        "4",
+        "--seeds",
+        "2",
+    ]
+    assert analyze("output-change", data_bin, *SHAPE, *words, "--out", tmp_path / "o") == 0
+    rows, document = read(tmp_path / "o")
+    assert len(rows) == (3 * 3 + 1) * 2 * 2 * 2
+    assert {
+        row["sites"] for row in rows if row["stack"] == "decoder" and row["model"] == "admin"
+    } == {"3", "6", "12"}
+    assert {row["seed"] for row in rows} == {"1", "2"}
+    assert len(document["summary"]["fits"]) == 3 * 2 * 2
+    points = {
+        (p["model"], p["stack"], p["perturbation"], p["sites"]): p
+        for p in document["summary"]["points"]
+    }
+    two = [
+        float(row["output_change"])
+        for row in rows
+        if (row["model"], row["stack"], row["sites"]) == ("admin", "encoder", "8")
+    ]
+    assert points["admin", "encoder", "random", 8]["mean"] == pytest.approx(
+        (two[0] + two[2]) / 2, rel=1e-4
+    )
+    assert "O(log N)" in capsys.readouterr().out
+    check_figures(tmp_path / "o")
+
+
+def test_output_change_of_the_flags_own_init_type(data_bin, tmp_path, capsys):
+    words = [
+        "--init-type",
+        "deepnet",
+        "--depths",
+        "1",
+        "2",
+        "--seeds",
+        "1",
+        "--out",
+        tmp_path / "o.png",
+    ]
+    assert analyze("output-change", data_bin, *SHAPE, *words) == 0
+    assert {row["model"] for row in read(tmp_path / "o")[0]} == {"deepnet"}
+    assert "4 sites" in capsys.readouterr().out
+
+
+def test_gradients(data_bin, tmp_path):
+    flags = ["--criterion", "label_smoothed_cross_entropy", "--label-smoothing", "0.1"]
+    assert (
+        analyze(
+            "gradients",
+            data_bin,
+            *SHAPE,
+            *flags,
+            "--models",
+            "pre-ln",
+            "deepnet",
+            "--out",
+            tmp_path / "g",
+        )
+        == 0
+    )
+    rows, document = read(tmp_path / "g")
+    assert len(rows) == 2 * (2 * 2 + 2 * 3)
+    assert len(document["summary"]["deepnet"]["by layer"]) == 4
+    check_figures(tmp_path / "g")
+
+
+def test_stability_with_the_flags_of_a_training(data_bin, tmp_path):
+    """As a real command, with all that a fairseq-train command has in it."""
+    flags = f"""--user-dir {USER_DIR} --arch transformer_iwslt_de_en --optimizer adam --lr 5e-4 --clip-norm 0.1 --fp16
+        --save-dir {tmp_path}/run --max-epoch 3 --dropout 0.3 --criterion label_smoothed_cross_entropy""".split()
+    out = run(
+        "admin-fairseq",
+        "analyze",
+        "stability",
+        data_bin,
+        *flags,
+        *SHAPE,
+        "--decoder-embed-dim",
+        "16",
+        "--out",
+        tmp_path / "s",
+    ).stdout
+    assert "encoder: output change" in out and "times Admin's" in out
+    assert "Traceback" not in out and "Warning" not in out
+    assert not (tmp_path / "run").exists()
+    check_figures(tmp_path / "s")
+
+
+def test_stability_of_a_trained_checkpoint(data_bin, checkpoints, tmp_path, capsys):
+    path = checkpoints / "admin/checkpoint_last.pt"
+    assert analyze("stability", data_bin, "--cpu", "--models", path, "--out", tmp_path / "s") == 0
+    assert "omega:" in capsys.readouterr().out
+
+
+def test_trace_draws_what_training_logged(data_bin, tmp_path, capsys):
+    out = train(
+        data_bin,
+        tmp_path / "run",
+        "--init-type",
+        "adaptive-auto",
+        "--max-update",
+        "4",
+        "--no-save",
+        "--trace-interval",
+        "2",
+        "--log-interval",
+        "2",
+        "--log-format",
+        "json",
+    ).stdout
+    (tmp_path / "train.log").write_text(out)
+    assert analyze("trace", tmp_path / "train.log", "--out", tmp_path / "t") == 0
+    rows = read(tmp_path / "t")[0]
+    assert len(rows) == 2 * 10 * 6 and {row["update"] for row in rows} == {"2", "4"}
+    check_figures(tmp_path / "t")
+    assert "nothing is traced" in refused(capsys, "trace", tmp_path / "t.tsv")
+    assert "cannot be read" in refused(capsys, "trace", tmp_path / "none.log")
+    assert "cannot be read" in refused(capsys, "trace", tmp_path / "t.png")
+    simple = train(
+        data_bin,
+        tmp_path / "run",
+        "--init-type",
+        "adaptive-auto",
+        "--max-update",
+        "2",
+        "--no-save",
+        "--trace-interval",
+        "2",
+        "--log-interval",
+        "1",
+        "--log-format",
+        "simple",
+    ).stdout
+    (tmp_path / "simple.log").write_text(simple)
+    assert analyze("trace", tmp_path / "simple.log", "--out", tmp_path / "s") == 0
+    assert [row["value"] for row in read(tmp_path / "s")[0]] == [
+        row["value"] for row in rows if row["update"] == "2"
+    ]
+
+
+def test_adaptive_takes_the_profile_that_training_would_take(data_bin, checkpoints, tmp_path):
+    words = ["--init-type", "adaptive", "--out", tmp_path / "d"]
+    analyze(
+        "dependency",
+        data_bin,
+        *SHAPE,
+        *words,
+        "--admin-profile",
+        checkpoints / "admin/admin.profile",
+        "--seed",
+        "7",
+    )
+    with_file = read(tmp_path / "d")[0]
+    analyze("dependency", data_bin, *SHAPE, *words, "--seed", "7")
+    measured = read(tmp_path / "d")[0]
+    assert [row["site"] for row in with_file] == [row["site"] for row in measured]
+    assert [row["beta"] for row in with_file] != [row["beta"] for row in measured], (
+        "that one was measured under dropout"
+    )
+
+
+# mistakes
+
+
+def refused(capsys, *words):
+    assert analyze(*words) == 1
+    error = capsys.readouterr().err
+    assert error.count("admin-fairseq: error: ") == 1 and "Traceback" not in error
+    return error
+
+
+def test_another_architecture(data_bin, checkpoints, capsys, tmp_path):
+    assert "fconv" in refused(
+        capsys, "dependency", data_bin, "--cpu", "--models", checkpoints / "fconv.pt"
+    )
+    assert "lightconv" in refused(capsys, "dependency", data_bin, "--cpu", "--arch", "lightconv")
+
+
+def test_no_checkpoint_and_no_method(data_bin, capsys, tmp_path):
+    assert "no such checkpoint, and no method (post-ln" in refused(
+        capsys, "gradients", data_bin, *SHAPE, "--models", "postln"
+    )
+    for content, reason in ((b"hello", "something else"), (b"", "it is empty")):
+        (tmp_path / "x.pt").write_bytes(content)
+        assert reason in refused(
+            capsys, "gradients", data_bin, "--cpu", "--models", tmp_path / "x.pt"
+        )
+    assert "it is a folder" in refused(capsys, "gradients", data_bin, "--cpu", "--models", tmp_path)
+
+
+def test_half_a_checkpoint(data_bin, checkpoints, capsys, tmp_path):
+    whole = (checkpoints / "admin/checkpoint_last.pt").read_bytes()
+    (tmp_path / "half.pt").write_bytes(whole[: len(whole) // 2])
+    assert "truncated" in refused(
+        capsys, "gradients", data_bin, "--cpu", "--models", tmp_path / "half.pt"
+    )
+
+
+def test_a_profile_that_is_named_must_be_there(data_bin, capsys, tmp_path):
+    words = ["--init-type", "adaptive", "--admin-profile", tmp_path / "none"]
+    assert "no such profile" in refused(capsys, "dependency", data_bin, *SHAPE, *words)
+
+
+def test_the_data_come_first(data_bin, capsys):
+    assert "DATA-BIN comes first" in refused(
+        capsys, "dependency", "--models", "post-ln", "admin", data_bin
+    )
+    assert "DATA-BIN comes first" in refused(capsys, "dependency")
+
+
+def test_user_dir_in_a_pasted_command(data_bin, tmp_path):
+    """From a folder that has no such plugin, as where it was installed."""
+    words = ["dependency", data_bin, *SHAPE, "--user-dir", "admin_fairseq", "--out", tmp_path / "d"]
+    assert "Traceback" not in run("admin-fairseq", "analyze", *words, cwd=tmp_path).stdout
+
+
+def test_a_checkpoint_of_other_data(data_bin, checkpoints, capsys, tmp_path):
+    other = tmp_path / "data-bin"
+    shutil.copytree(data_bin, other)
+    for lang in ("en", "de"):
+        with open(other / f"dict.{lang}.txt", "a") as file:
+            file.write("more 1\n")
+    path = checkpoints / "admin/checkpoint_last.pt"
+    assert "the data-bin's dictionary is another" in refused(
+        capsys, "dependency", other, "--cpu", "--models", path
+    )
+
+
+def test_non_finite_weights(data_bin, checkpoints, capsys, tmp_path):
+    state = torch.load(checkpoints / "admin/checkpoint_last.pt", weights_only=True)
+    state["model"]["encoder.layers.1.fc1.bias"][0] = float("inf")
+    torch.save(state, tmp_path / "bad.pt")
+    for kind in ("dependency", "output-change", "gradients"):
+        error = refused(
+            capsys,
+            kind,
+            data_bin,
+            "--cpu",
+            "--models",
+            tmp_path / "bad.pt",
+            "--out",
+            tmp_path / "x",
+        )
+        assert "not finite" in error and "analyze stability" in error
+    assert (
+        analyze(
+            "stability", data_bin, "--cpu", "--models", tmp_path / "bad.pt", "--out", tmp_path / "s"
+        )
+        == 0
+    )
+    out = capsys.readouterr().out
+    assert "encoder.layers.1.fc1.bias" in out and "encoder.layers.1.ffn_residual" in out
+    check_figures(tmp_path / "s")
+
+
+def test_checkpoints_of_older_releases(data_bin, checkpoints, tmp_path):
+    """With q, k and v in one, as in 0.9, and with the second copies of 0.12.2."""
+    state = torch.load(checkpoints / "stock/checkpoint_last.pt", weights_only=True)
+    weights = state["model"]
+    weights["encoder.layers.0.fc1_weight"] = weights["encoder.layers.0.fc1.weight"]
+    for kind in ("weight", "bias"):
+        parts = [weights.pop(f"encoder.layers.1.self_attn.{p}_proj.{kind}") for p in "qkv"]
+        weights[f"encoder.layers.1.self_attn.in_proj_{kind}"] = torch.cat(parts)
+    torch.save(state, tmp_path / "old.pt")
+    stock = checkpoints / "stock/checkpoint_last.pt"
+    assert (
+        analyze(
+            "dependency",
+            data_bin,
+            "--cpu",
+            "--models",
+            stock,
+            tmp_path / "old.pt",
+            "--out",
+            tmp_path / "d",
+        )
+        == 0
+    )
+    rows = read(tmp_path / "d")[0]
+    assert [row["beta"] for row in rows[: len(rows) // 2]] == [
+        row["beta"] for row in rows[len(rows) // 2 :]
+    ]
+
+
+def test_flags_that_drop_layers_or_disturb_weights(data_bin, tmp_path):
+    """Users' own flags: the probes look at the whole model, as it is."""
+    plain = ["--models", "admin", "post-ln", "--with-dropout", "--out", tmp_path / "p"]
+    assert analyze("dependency", data_bin, *SHAPE, *plain) == 0
+    flags = ["--encoder-layerdrop", "0.5", "--decoder-layerdrop", "0.5", "--quant-noise-pq", "0.3"]
+    assert analyze("dependency", data_bin, *SHAPE, *plain[:-1], tmp_path / "d", *flags) == 0
+    assert (tmp_path / "p.tsv").read_text() == (tmp_path / "d.tsv").read_text()
+
+
+def test_adaptive_softmax(data_bin, tmp_path, capsys):
+    flags = ["--adaptive-softmax-cutoff", "20", "--encoder-layers", "1"]
+    shape = [word for word in SHAPE if word != "--share-all-embeddings"]
+    error = refused(capsys, "gradients", data_bin, *shape, *flags, "--models", "post-ln")
+    assert "--criterion adaptive_loss" in error
+    words = ["--criterion", "adaptive_loss", "--out", tmp_path / "g"]
+    assert analyze("gradients", data_bin, *shape, *flags, *words, "--models", "post-ln") == 0
+
+
+def test_no_data(data_bin, capsys, tmp_path):
+    assert "no such data-bin" in refused(capsys, "dependency", tmp_path / "none", "--cpu")
+    assert "not a data-bin" in refused(capsys, "dependency", tmp_path, "--cpu")
+    assert "Dataset not found" in refused(
+        capsys, "dependency", data_bin, *SHAPE, "--train-subset", "nosuch"
+    )
+
+
+def test_an_empty_data_bin(data_bin, capsys, tmp_path):
+    for lang in ("en", "de"):
+        (tmp_path / f"train.{lang}").write_text("")
+    dictionary = str(data_bin / "dict.en.txt")
+    words = f"fairseq-preprocess -s en -t de --srcdict {dictionary} --joined-dictionary --destdir data-bin --trainpref train"
+    run(*words.split(), cwd=tmp_path)
+    assert "it is empty" in refused(capsys, "dependency", tmp_path / "data-bin", *SHAPE)
+
+
+def test_batches_that_are_not_there(data_bin, capsys):
+    assert "has no batch 1000" in refused(capsys, "dependency", data_bin, *SHAPE, "--batch", "1000")
+    tiny = ["--max-tokens", "1"]
+    assert "no sentence fits --max-tokens 1" in refused(
+        capsys, "dependency", data_bin, *SHAPE, *tiny
+    )
+    assert "--batch 0: must be 1" in refused(capsys, "dependency", data_bin, *SHAPE, "--batch", "0")
+    assert "--depths 0" in refused(capsys, "output-change", data_bin, *SHAPE, "--depths", "0")
+
+
+def test_flags_that_fairseq_refuses(data_bin, capsys):
+    refused(capsys, "dependency", data_bin, *SHAPE, "--decoder-embed-dim", "24")
+    with pytest.raises(SystemExit) as exit_code:
+        analyze("dependency", data_bin, "--no-such-flag")
+    assert exit_code.value.code == 2
+
+
+def test_where_nothing_can_be_written(data_bin, capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert "cannot be written" in refused(
+        capsys, "dependency", data_bin, *SHAPE, "--out", tmp_path / "file" / "x"
+    )
+    assert "a prefix" in refused(capsys, "dependency", data_bin, *SHAPE, "--out", f"{tmp_path}/")
+    assert "a prefix" in refused(capsys, "dependency", data_bin, *SHAPE, "--out", "")
+
+
+def test_help(capsys):
+    for words in (["--help"], ["dependency", "--help"], ["output-change", "--help"]):
+        with pytest.raises(SystemExit) as exit_code:
+            analyze(*words)
+        assert exit_code.value.code == 0
+    assert "--depths" in capsys.readouterr().out

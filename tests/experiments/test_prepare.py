@@ -1,0 +1,262 @@
+"""The preparation scripts, from archives of the published layout to data-bin, without a network."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fairseq.data import Dictionary, data_utils
+from sacremoses import MosesPunctNormalizer, MosesTokenizer
+
+from tests.experiments.corpora import bash, files, iwslt14, manifest, recipe, text_of, wmt14
+
+SUBWORD_NMT = str(Path(sys.executable).parent / "subword-nmt")
+
+
+def prepare(tmp_path, name, merges=60, dest="out", flags=()):
+    """Run prepare_NAME.sh on the archives in tmp_path/in."""
+    own = tmp_path / f"{name}.ini"
+    if not own.exists():
+        recipe(own, name, **({"valid": "every 7"} if name == "wmt14_en-fr" else {}))
+    known = tmp_path / "manifest.ini"
+    if not known.exists():
+        manifest(known, tmp_path / "in")
+    words = [
+        "--recipe",
+        own,
+        "--manifest",
+        known,
+        "--from",
+        tmp_path / "in",
+        "--dest",
+        tmp_path / dest,
+    ]
+    return bash(f"prepare_{name}.sh", *words, "--merges", merges, "--jobs", 1, *flags)
+
+
+def read(path):
+    text = path.read_text(encoding="utf-8")
+    assert text.endswith("\n")
+    return text[:-1].split("\n")
+
+
+def moses(lang, lines, normalise=False, lowercase=False, apostrophes=False, dashes=False):
+    """sacremoses, called here on its own."""
+    tokeniser, normaliser = MosesTokenizer(lang), MosesPunctNormalizer(lang)
+    result = []
+    for line in lines:
+        line = line.replace("\u2019", "'") if apostrophes else line
+        line = normaliser.normalize(line) if normalise else line
+        tokens = tokeniser.tokenize(line, aggressive_dash_splits=dashes, escape=False)
+        result.append(" ".join(tokens).lower() if lowercase else " ".join(tokens))
+    return result
+
+
+def kept(sources, targets, longest):
+    """The pairs that clean-corpus-n keeps at ratio 1.5."""
+    pairs = []
+    for source, target in zip(sources, targets):
+        m, n = len(source.split(" ")), len(target.split(" "))
+        if source and target and max(m, n) <= longest and max(m, n) / min(m, n) <= 1.5:
+            pairs.append((source, target))
+    assert 0 < len(pairs) < len(sources)
+    return pairs
+
+
+def applied(codes, lines):
+    """What the command subword-nmt makes of the lines."""
+    command = [SUBWORD_NMT, "apply-bpe", "-c", str(codes)]
+    run = subprocess.run(
+        command, input=text_of(lines), stdout=subprocess.PIPE, encoding="utf-8", check=True
+    )
+    return run.stdout[:-1].split("\n")
+
+
+def learned(texts, merges):
+    command = [SUBWORD_NMT, "learn-bpe", "-s", str(merges)]
+    text = "".join(text_of(lines) for lines in texts)
+    return subprocess.run(
+        command, input=text, capture_output=True, encoding="utf-8", check=True
+    ).stdout
+
+
+def binarised(folder, subset, source, target, lang):
+    """The sentences of a data-bin, as text."""
+    dictionary = Dictionary.load(str(folder / f"dict.{lang}.txt"))
+    data = data_utils.load_indexed_dataset(
+        str(folder / f"{subset}.{source}-{target}.{lang}"), dictionary
+    )
+    return [dictionary.string(data[number], unk_string="<<unk>>") for number in range(len(data))]
+
+
+def check_bpe(out, source, target, texts, merges):
+    """bpe/ and data-bin line by line against subword-nmt's own command; texts: subset -> lang -> lines."""
+    codes = out / "bpe" / f"codes.{merges}"
+    assert codes.read_text(encoding="utf-8") == learned(
+        [texts["train"][source], texts["train"][target]], merges
+    )
+    for subset, sides in texts.items():
+        for lang, lines in sides.items():
+            assert read(out / "bpe" / f"{subset}.{lang}") == applied(codes, lines), (subset, lang)
+
+
+def check_data_bin(out, source, target, texts):
+    for subset, sides in texts.items():
+        for lang, lines in sides.items():
+            known = set((out / "data-bin" / f"dict.{lang}.txt").read_text(encoding="utf-8").split())
+            expected = [
+                " ".join(word if word in known else "<<unk>>" for word in line.split(" "))
+                for line in lines
+            ]
+            assert binarised(out / "data-bin", subset, source, target, lang) == expected, (
+                subset,
+                lang,
+            )
+    assert (out / "data-bin" / f"dict.{source}.txt").read_bytes() == (
+        out / "data-bin" / f"dict.{target}.txt"
+    ).read_bytes()
+
+
+def test_iwslt14(tmp_path):
+    raw = iwslt14(tmp_path / "in")
+    result = prepare(tmp_path, "iwslt14_de-en")
+    assert result.returncode == 0, result.stdout
+    out = tmp_path / "out"
+    for name, lines in raw.items():
+        assert read(out / "raw" / name) == lines, name
+    tokens = {lang: moses(lang, raw[f"train.{lang}"], lowercase=True) for lang in ("de", "en")}
+    pairs = kept(tokens["de"], tokens["en"], 175)
+    valid = [pair for number, pair in enumerate(pairs, 1) if number % 23 == 0]
+    train = [pair for number, pair in enumerate(pairs, 1) if number % 23 != 0]
+    assert valid
+    texts = {
+        subset: {lang: [pair[side] for pair in chosen] for side, lang in enumerate(("de", "en"))}
+        for subset, chosen in (("train", train), ("valid", valid))
+    }
+    texts["test"] = {
+        lang: moses(lang, raw[f"test.{lang}"], lowercase=True, apostrophes=True)
+        for lang in ("de", "en")
+    }
+    check_bpe(out, "de", "en", texts, 60)
+    check_data_bin(
+        out,
+        "de",
+        "en",
+        {
+            name: {lang: read(out / "bpe" / f"{name}.{lang}") for lang in ("de", "en")}
+            for name in texts
+        },
+    )
+
+
+@pytest.mark.parametrize("target,commentary", [("de", "v12"), ("de", "v9"), ("fr", "v9")])
+def test_wmt14(tmp_path, target, commentary):
+    raw = wmt14(tmp_path / "in", target, commentary=commentary)
+    flags = ["--news-commentary", "v9"] if (target, commentary) == ("de", "v9") else []
+    result = prepare(tmp_path, f"wmt14_en-{target}", flags=flags)
+    assert result.returncode == 0, result.stdout
+    out, langs = tmp_path / "out", ("en", target)
+    for name, lines in raw.items():
+        assert read(out / "raw" / name) == lines, name
+    texts = {
+        "train": {
+            lang: moses(lang, raw[f"train.{lang}"], normalise=True, dashes=True) for lang in langs
+        }
+    }
+    held_out = ("test",)
+    if target == "de":
+        held_out = ("valid", "test")
+    else:
+        whole = texts["train"]
+        texts["train"] = {
+            lang: [line for number, line in enumerate(whole[lang], 1) if number % 7]
+            for lang in langs
+        }
+        texts["valid"] = {
+            lang: [line for number, line in enumerate(whole[lang], 1) if number % 7 == 0]
+            for lang in langs
+        }
+    for subset in held_out:
+        texts[subset] = {
+            lang: moses(lang, raw[f"{subset}.{lang}"], apostrophes=True, dashes=True)
+            for lang in langs
+        }
+    check_bpe(out, "en", target, texts, 60)
+    last = {
+        subset: {lang: read(out / "bpe" / f"{subset}.{lang}") for lang in langs} for subset in texts
+    }
+    for subset in ("train",) if target == "de" else ("train", "valid"):
+        pairs = kept(last[subset]["en"], last[subset][target], 250)
+        last[subset] = {lang: [pair[side] for pair in pairs] for side, lang in enumerate(langs)}
+        assert {lang: read(out / "clean" / f"{subset}.{lang}") for lang in langs} == last[subset]
+    check_data_bin(out, "en", target, last)
+
+
+def test_only_what_depends_on_a_changed_setting_is_made_again(tmp_path):
+    iwslt14(tmp_path / "in")
+    assert prepare(tmp_path, "iwslt14_de-en").returncode == 0
+    out = tmp_path / "out"
+    first = files(out)
+
+    def made(**flags):
+        before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+        result = prepare(tmp_path, "iwslt14_de-en", **flags)
+        assert result.returncode == 0, result.stdout
+        after = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+        changed = {
+            path.relative_to(out).parts[0] for path in after if before.get(path) != after[path]
+        }
+        return changed - {"stages", "preprocess.log", "lock"}
+
+    assert made() == set()
+    assert made(merges=20) == {"bpe", "data-bin"}
+    assert made() == {"bpe", "data-bin"}
+    (out / "tok" / "test.de").unlink()
+    assert made() == {"tok"}, "made again as it was, so nothing that depends on it"
+    (out / "split" / "train.en").write_text("changed by hand\n")
+    assert made() == {"split"}
+    (out / "data-bin" / "dict.de.txt").write_text("")
+    assert made() == {"data-bin"}
+    assert {path: data for path, data in files(out).items() if "codes.20" not in path} == first
+    recipe(tmp_path / "iwslt14_de-en.ini", "iwslt14_de-en", ratio="1.2")
+    assert made() == {"split", "bpe", "data-bin"}
+
+
+def test_published_counts(tmp_path):
+    """A small difference is told, a large one stops, and test sets must be exact."""
+    iwslt14(tmp_path / "in", pairs=600)
+    own = recipe(tmp_path / "iwslt14_de-en.ini", "iwslt14_de-en")
+    assert prepare(tmp_path, "iwslt14_de-en").returncode == 0
+    count = len(read(tmp_path / "out" / "split" / "train.de"))
+
+    def outcome(lines):
+        recipe(own, "iwslt14_de-en", published_lines="\n" + lines)
+        return prepare(tmp_path, "iwslt14_de-en")
+
+    exact = outcome(f"train {count}")
+    assert exact.returncode == 0 and "are published" not in exact.stdout
+    near = outcome(f"train {count + 1}")
+    assert (
+        near.returncode == 0
+        and f"train has {count:,} lines, -1 from the {count + 1:,}" in near.stdout
+    )
+    far = outcome(f"train {count + 10}")
+    assert far.returncode == 1 and "-10 from" in far.stdout and "error" in far.stdout
+    test = outcome("test 31")
+    assert test.returncode == 1 and "test has 30 lines, -1 from the 31" in test.stdout
+
+
+def test_shipped_recipes_are_read_and_name_known_archives():
+    from admin_fairseq.experiments.corpus.manifest import read_manifest
+    from admin_fairseq.experiments.corpus.recipe import read_recipe
+    from tests.experiments.corpora import RECIPES
+
+    recipes = {path.stem: read_recipe(path) for path in sorted(RECIPES.glob("*.ini"))}
+    assert {"iwslt14_de-en", "multi30k_en-de", "wmt14_en-de", "wmt14_en-fr"} <= set(recipes)
+    archives = read_manifest()
+    for name, found in recipes.items():
+        for source in (source for sources in found.subsets.values() for source in sources):
+            assert source.archive in archives or found.url, name
+    assert recipes["wmt14_en-de"].merges == 32764 and recipes["wmt14_en-fr"].merges == 40000
+    assert archives["de-en.tgz"].bytes == 19982877 and archives["de-en.tgz"].sha256 is None
+    assert all(len(archive.sha256) == 64 for archive in archives.values() if archive.sha256)

@@ -1,0 +1,236 @@
+"""The scripts: the corpus generator, data preparation, and what they say when something is wrong."""
+
+import gzip
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import REPOSITORY
+
+SCRIPTS = REPOSITORY / "scripts"
+
+
+def bash(*words, env=None, cwd=None):
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, **(env or {})}
+    command = ["bash", *(str(word) for word in words)]
+    return subprocess.run(
+        command,
+        env=environment,
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def make_corpus(dest, *flags):
+    command = [
+        sys.executable,
+        SCRIPTS / "make_corpus.py",
+        dest,
+        "--train",
+        "300",
+        "--valid",
+        "20",
+        "--test",
+        "20",
+        *flags,
+    ]
+    subprocess.run([str(word) for word in command], check=True)
+    return {
+        path.name: path.read_text(encoding="utf-8").splitlines() for path in sorted(dest.iterdir())
+    }
+
+
+def test_the_corpus_is_the_same_every_time(tmp_path):
+    first = make_corpus(tmp_path / "a")
+    assert first == make_corpus(tmp_path / "b")
+    assert first != make_corpus(tmp_path / "c", "--seed", "2")
+    larger = make_corpus(tmp_path / "d", "--train", "400")
+    assert larger["test.de"] == first["test.de"] and larger["valid.en"] == first["valid.en"]
+
+
+def test_the_corpus_has_no_sentence_twice(tmp_path):
+    corpus = make_corpus(tmp_path / "a")
+    assert {name: len(lines) for name, lines in corpus.items()} == {
+        f"{split}.{lang}": size
+        for split, size in (("train", 300), ("valid", 20), ("test", 20))
+        for lang in ("en", "de")
+    }
+    english = corpus["train.en"] + corpus["valid.en"] + corpus["test.en"]
+    assert len(set(english)) == len(english)
+
+
+def test_the_corpus_translates():
+    sys.path.insert(0, str(SCRIPTS))
+    import random
+
+    import make_corpus
+
+    times = dict(make_corpus.time(random.Random(seed)) for seed in range(500))
+    assert times["at half past eight"] == "um halb neun"
+    assert times["at quarter to two"] == "um Viertel vor zwei"
+    dates = [make_corpus.date(random.Random(seed)) for seed in range(200)]
+    assert all(
+        re.fullmatch(r"am \w+tag dem \w+n \w+ \w+|am Mittwoch dem \w+n \w+ \w+", de)
+        for _, de in dates
+    )
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "quickstart.sh",
+        "reproduce_figures.sh",
+        "prepare_multi30k.sh",
+        "prepare_iwslt14_de-en.sh",
+        "prepare_wmt14_en-de.sh",
+        "prepare_wmt14_en-fr.sh",
+    ],
+)
+def test_help_and_unknown_flags(script):
+    environment = {"VENV": "/nonexistent"}
+    assert bash(SCRIPTS / script, "--help", env=environment).returncode == 0
+    assert bash(SCRIPTS / script, "--nonsense", env=environment).returncode == 2
+
+
+def test_another_python_stops_at_once_and_names_a_way_out(tmp_path):
+    old = tmp_path / "python3.13"
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    for script in ("quickstart.sh", "test.sh"):
+        result = bash(SCRIPTS / script, env={"PYTHON": str(old), "VENV": str(tmp_path / "venv")})
+        assert result.returncode == 1
+        assert "Python 3.11 or 3.12" in result.stdout and "uv python install" in result.stdout
+    assert not (tmp_path / "venv").exists()
+
+
+def multi30k(folder, change=lambda name, text: text, compress=False):
+    """Files with the names of Multi30k's, but of course not its text."""
+    folder.mkdir()
+    for split in ("train", "val", "test_2016_flickr", "test_2017_flickr", "test_2017_mscoco"):
+        for lang in ("en", "de"):
+            text = change(f"{split}.{lang}", 'A man\'s dog -- "runs" & jumps .\n' * 30)
+            if compress:
+                (folder / f"{split}.{lang}.gz").write_bytes(gzip.compress(text.encode()))
+            else:
+                (folder / f"{split}.{lang}").write_text(text)
+    return folder
+
+
+def prepare(tmp_path, source, merges="20", recipe=None):
+    flags = ["--recipe", recipe] if recipe else []
+    return bash(
+        SCRIPTS / "prepare_multi30k.sh",
+        "--from",
+        source,
+        "--dest",
+        tmp_path / "out",
+        "--merges",
+        merges,
+        "--jobs",
+        1,
+        *flags,
+    )
+
+
+def without_checksums(tmp_path, langs=("en", "de")):
+    """A recipe satisfied with any text of a pair: the other stages can be tested without Multi30k."""
+    lines = (
+        (REPOSITORY / "nmt-experiments" / "recipes" / "multi30k_en-de.ini").read_text().splitlines()
+    )
+    start = lines.index("published_lines =")
+    kept = [line for line in lines[:start] if not line.startswith(("source", "target"))]
+    recipe = tmp_path / f"multi30k_{'-'.join(langs)}.ini"
+    recipe.write_text("\n".join([*kept, f"source = {langs[0]}", f"target = {langs[1]}"]) + "\n")
+    return recipe
+
+
+def test_other_text_is_not_taken_for_multi30k(tmp_path):
+    result = prepare(tmp_path, multi30k(tmp_path / "in"))
+    assert result.returncode == 1
+    assert "train.en: FAILED" in result.stdout and "test_2017_mscoco.de: FAILED" in result.stdout
+    assert "not the files that the recipe means" in result.stdout
+    assert not (tmp_path / "out" / "data-bin").exists()
+
+
+def test_missing_and_damaged_files_are_named(tmp_path):
+    assert "no such folder" in prepare(tmp_path, tmp_path / "none").stdout
+    source = multi30k(tmp_path / "in", compress=True)
+    damaged = source / "val.de.gz"
+    damaged.write_bytes(damaged.read_bytes()[:30])
+    result = prepare(tmp_path, source)
+    assert result.returncode == 1 and "val.de.gz is damaged" in result.stdout
+    damaged.unlink()
+    result = prepare(tmp_path, source)
+    assert result.returncode == 1 and "neither val.de.gz nor val.de" in result.stdout
+
+
+def test_prepares_and_goes_on_where_it_stopped(tmp_path):
+    recipe = without_checksums(tmp_path)
+    source = multi30k(tmp_path / "in", compress=True)
+    result = prepare(tmp_path, source, recipe=recipe)
+    assert result.returncode == 0, result.stdout
+    out = tmp_path / "out"
+    assert (out / "tok" / "train.en").read_text().splitlines()[
+        0
+    ] == 'a man \'s dog -- " runs " & jumps .'
+    assert {path.name for path in (out / "raw").iterdir()} == {
+        f"{subset}.{lang}"
+        for subset in ("train", "valid", "test", "test1", "test2")
+        for lang in ("en", "de")
+    }
+    for subset in ("test", "test1", "test2"):
+        assert (out / "data-bin" / f"{subset}.en-de.de.idx").exists()
+
+    def texts():
+        return {
+            path: path.read_bytes()
+            for path in out.rglob("*")
+            if path.is_file()
+            and path.suffix != ".log"
+            and path.parent.name != "stages"
+            and "codes.5" not in path.name
+        }
+
+    files = texts()
+    for stage in ("data-bin", "tok/valid.en", "bpe/codes.20"):
+        subprocess.run(["rm", "-r", str(out / stage)], check=True)
+        assert prepare(tmp_path, source, recipe=recipe).returncode == 0
+    assert texts() == files
+    assert prepare(tmp_path, source, merges="5", recipe=recipe).returncode == 0
+    assert (out / "bpe" / "train.en").read_bytes() != files[out / "bpe" / "train.en"]
+    assert prepare(tmp_path, source, recipe=recipe).returncode == 0
+    assert texts() == files, "back to 20 merges"
+
+
+def test_another_pair_needs_only_a_recipe(tmp_path):
+    source = multi30k(tmp_path / "in")
+    for path in list(source.glob("*.de")):
+        path.rename(path.with_suffix(".fr"))
+    recipe = without_checksums(tmp_path, ("en", "fr"))
+    result = prepare(tmp_path, source, recipe=recipe)
+    assert result.returncode == 0, result.stdout
+    assert (tmp_path / "out" / "data-bin" / "test2.en-fr.fr.idx").exists()
+    assert (tmp_path / "out" / "raw" / "test.fr").read_bytes() == (
+        source / "test_2016_flickr.fr"
+    ).read_bytes()
+
+
+def test_moses_keeps_text_as_it_is():
+    def moses(text, *words):
+        command = [sys.executable, str(SCRIPTS / "moses.py"), *words]
+        return subprocess.run(
+            command, input=text, stdout=subprocess.PIPE, text=True, check=True
+        ).stdout
+
+    text = 'Ein "Hund" & ein Ball, nicht\'s <b> [x].\n\nZwei.\n'
+    tokens = moses(text, "tokenize", "de")
+    assert "&" in tokens and "&amp;" not in tokens and tokens.count("\n") == 3
+    assert moses("A Dog.\n", "tokenize", "en", "--lowercase") == "a dog .\n"
+    assert moses("two dogs , one ball .\n", "detokenize", "en") == "two dogs, one ball.\n"
