@@ -53,7 +53,8 @@ if TYPE_CHECKING:
     from .profile.file import save as save_profile
     from .profile.fill import apply_profile
     from .profile.measure import profile_omega
-    from .residual import OmegaResidual, named_sites
+    from .residual import OmegaResidual
+    from .sites import named_sites
 
 __all__ = [
     "AdminDecoderLayer",
@@ -94,7 +95,7 @@ _API = {
     "fold": ("deploy.fold", "fold"),
     "fold_state": ("deploy.fold", "fold_state"),
     "load_profile": ("profile.file", "load"),
-    "named_sites": ("residual", "named_sites"),
+    "named_sites": ("sites", "named_sites"),
     "output_change": ("analysis.output_change", "output_change"),
     "profile_omega": ("profile.measure", "profile_omega"),
     "save_profile": ("profile.file", "save"),

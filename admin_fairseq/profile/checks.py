@@ -16,13 +16,13 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Optional
 
-from .data import ROLES, SiteProfile, stack_of
+from ..sites import ROLE_NAMES, SITE_PATTERN, stack_of
+from .data import SiteProfile
 
 OMEGA_RANGE = (1e-4, 1e4)
 TOLERANCE = 1e-6  # of the recursion, relative; a file holds numbers to the last bit
 MOST = 10  # problems that a message lists
 CHECKSUM = "checksum"
-SITE = re.compile(rf"(encoder|decoder)\.layers\.(0|[1-9]\d{{0,5}})\.({'|'.join(ROLES)})", re.ASCII)
 # less than float() takes: not 1_000, and not the digits of all scripts
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(nan|inf)", re.IGNORECASE | re.ASCII)
 
@@ -101,13 +101,13 @@ def out_of_order(names: Iterable[str]) -> list[str]:
     problems = []
     last: dict[str, tuple[int, int]] = {}  # stack -> layer and role of its last site
     for name in names:
-        match = SITE.fullmatch(name)
+        match = SITE_PATTERN.fullmatch(name)
         if not match:
             problems.append(f"{shown(name)} is not a residual site")
             continue
-        stack, layer, role = match.group(1), int(match.group(2)), ROLES.index(match.group(3))
-        last_layer, last_role = last.get(stack, (-1, len(ROLES) - 1))
-        begins_layer = layer == last_layer + 1 and role == 0 and last_role == len(ROLES) - 1
+        stack, layer, role = match.group(1), int(match.group(2)), ROLE_NAMES.index(match.group(3))
+        last_layer, last_role = last.get(stack, (-1, len(ROLE_NAMES) - 1))
+        begins_layer = layer == last_layer + 1 and role == 0 and last_role == len(ROLE_NAMES) - 1
         goes_on = layer == last_layer and role > last_role
         if not begins_layer and not goes_on:
             problems.append(f"{name} is out of order")

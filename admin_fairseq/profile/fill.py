@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from ..errors import AdminError, raise_all
-from ..residual import named_sites
+from ..sites import first_sites, named_sites
 from . import checks
-from .data import Profile, first_sites
+from .data import Profile
 
 NAMED = 3  # sites that a message names of each kind
 

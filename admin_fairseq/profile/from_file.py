@@ -10,8 +10,9 @@ from torch import nn
 
 from .. import options
 from ..errors import AdminError, raise_all
+from ..sites import first_sites
 from . import checks
-from .data import Profile, first_sites
+from .data import Profile
 from .file import load
 from .fill import NAMED, apply_profile
 

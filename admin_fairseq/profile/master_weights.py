@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..residual import named_sites
+from ..sites import named_sites
 
 
 @torch.no_grad()

@@ -30,8 +30,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import AdminError, raise_all
-from ..residual import named_sites
-from .data import Profile, SiteProfile, stack_of
+from ..sites import named_sites, stack_of
+from .data import Profile, SiteProfile
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def profile_omega(
             (``--init-type adaptive*``), or any module with ``OmegaResidual`` in it. A *stack* is
             the part of it that one sum of variances runs through, named by the first part of its
             sites' paths: ``encoder`` and ``decoder``, or ``layers`` for ``layers.0.ffn``; see
-            ``data.stack_of``.
+            ``sites.stack_of``.
         sample: a batch, on the model's device. A fairseq batch, of which ``net_input`` is read;
             else what the model is called with: a tensor, a tuple or list of positional
             arguments, or a dictionary of named ones.

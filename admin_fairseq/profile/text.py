@@ -17,8 +17,9 @@
 from collections import OrderedDict
 from typing import Optional
 
+from ..sites import stack_of
 from .checks import CHECKSUM, key_of, number_in, shown, with_checksum
-from .data import Profile, SiteProfile, stack_of
+from .data import Profile, SiteProfile
 
 VERSION = "1"
 TITLE = "# Admin profile"

@@ -6,11 +6,9 @@ The first is a running number, which starts again at 1 for the decoder, the seco
 import re
 from collections import OrderedDict
 
+from ..sites import STACKS, roles_of
 from .checks import number_in
-from .data import ROLES, Profile, SiteProfile
-
-# stack -> its sites in a layer, in forward order
-SITES = {"encoder": (ROLES[0], ROLES[2]), "decoder": ROLES}
+from .data import Profile, SiteProfile
 
 
 def parse_two_columns(text: str) -> Profile:
@@ -37,9 +35,9 @@ def parse_two_columns(text: str) -> Profile:
 
 def _named(stacks: list[list[float]]) -> "OrderedDict[str, SiteProfile]":
     """Give the omegas of an encoder and a decoder, a list each, the names of their sites."""
-    whole = len(stacks) == len(SITES)
-    for omegas, roles in zip(stacks, SITES.values()):
-        whole = whole and len(omegas) % len(roles) == 0
+    whole = len(stacks) == len(STACKS)
+    for stack, omegas in zip(STACKS, stacks):
+        whole = whole and len(omegas) % len(roles_of(stack)) == 0
     if not whole:
         found = " and ".join(str(len(omegas)) for omegas in stacks[:10]) or "no"
         raise ValueError(
@@ -47,8 +45,9 @@ def _named(stacks: list[list[float]]) -> "OrderedDict[str, SiteProfile]":
             "where an encoder has 2 a layer and a decoder 3"
         )
     sites = OrderedDict()
-    for (stack, roles), omegas in zip(SITES.items(), stacks):
+    for stack, omegas in zip(STACKS, stacks):
+        roles = roles_of(stack)
         for i, omega in enumerate(omegas):
             layer, role = divmod(i, len(roles))
-            sites[f"{stack}.layers.{layer}.{roles[role]}"] = SiteProfile(omega)
+            sites[f"{stack}.layers.{layer}.{roles[role].name}"] = SiteProfile(omega)
     return sites

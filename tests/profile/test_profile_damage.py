@@ -188,7 +188,11 @@ def test_older_files_must_obey_the_recursion(tmp_path):
             "is not a residual site",
         ),
         ("encoder.layers.0.self_attn", "encoder.layers.00.self_attn", "is not a residual site"),
-        ("decoder.layers.1.ffn_residual", "decoder.layers.1.ffn_residual ", "is not a residual site"),
+        (
+            "decoder.layers.1.ffn_residual",
+            "decoder.layers.1.ffn_residual ",
+            "is not a residual site",
+        ),
     ],
 )
 def test_older_files_must_have_the_sites_of_a_transformer(tmp_path, old, new, problem):
