@@ -27,7 +27,7 @@ from .. import options
 from ..deploy.export import check_output, made_up_task
 from ..deploy.fold import stack_sites
 from ..errors import AdminError, raise_all
-from ..init_types import closed_form, init_type_of
+from ..init_types import closed_form, init_type_of, is_adaptive
 from . import assemble, cfg_of, current_names, load_checkpoint, rebuild, save_checkpoint
 
 logger = logging.getLogger(__name__)
@@ -143,6 +143,8 @@ def our_args(theirs, path):
     args = Namespace(**{name: given[name] for name in model_flags() + TASK_FLAGS if name in given})
     args.task, args.arch, args._name = "translation", "admin_transformer", "admin_transformer"
     args.init_type = INIT_TYPES[init_type]
+    if is_adaptive(args):
+        args.admin_omega = {}  # they are with the weights
     for side, default in (
         ("left_pad_source", True),
         ("left_pad_target", False),

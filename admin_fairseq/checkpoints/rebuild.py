@@ -14,7 +14,6 @@ from fairseq.modules import BaseLayer
 
 from .. import options
 from ..errors import AdminError, raise_all
-from ..init_types import is_adaptive
 from ..layers import FASTPATH_COPIES, AdminDecoderLayer, AdminEncoderLayer
 from ..model import AdminTransformerModel
 from ..weights import Weights, differences
@@ -125,8 +124,6 @@ def rebuild(args: Namespace, weights: Weights, task: Any, path: str) -> BaseFair
         AdminError: naming ``path`` and every weight that does not fit.
     """
     check_sizes(vars(args), weights, path)
-    if is_adaptive(args):
-        args.init_type, args.admin_omega = "adaptive", {}
     args.encoder_embed_path = args.decoder_embed_path = (
         None  # the embeddings are in the checkpoint, and the files may be gone
     )

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from ..errors import AdminError, raise_all
-from ..sites import first_sites, named_sites
+from ..sites import first_sites, named_omegas, named_sites
 from . import checks
 from .data import Profile
 
@@ -26,7 +26,7 @@ def apply_profile(model: nn.Module, profile: Profile) -> None:
             it says all that differs, and the model is untouched.
     """
     sites = named_sites(model)
-    omegas = {name: site.omega for name, site in sites.items() if torch.is_tensor(site.omega)}
+    omegas = named_omegas(model)
     missing = [name for name in sites if name not in profile.sites]
     foreign = [name for name in profile.sites if name not in sites]
     plain = [name for name in sites if name not in omegas]
@@ -45,11 +45,9 @@ def apply_profile(model: nn.Module, profile: Profile) -> None:
 
 def freeze_first(model: nn.Module) -> None:
     """Keep the first omega of every stack at 1 (``--freeze-first-omega``)."""
-    sites = named_sites(model)
-    for name in first_sites(sites):
-        omega = sites[name].omega
-        if torch.is_tensor(omega):
-            omega.requires_grad_(False)
+    omegas = named_omegas(model)
+    for name in first_sites(omegas):
+        omegas[name].requires_grad_(False)
 
 
 def _depths(ours: Iterable[str], theirs: Iterable[str]) -> str:

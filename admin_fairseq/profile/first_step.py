@@ -65,7 +65,7 @@ def _measure_and_start(
     model: Any, sample: Mapping[str, Any], optimizer: Any, args: Namespace
 ) -> None:
     """Profile; then either leave (stage 1) or start training with what was measured."""
-    if args.init_type == "adaptive-profiling":
+    if options.only_profiles(args):
         if model.restored:
             raise AdminError(
                 "--init-type adaptive-profiling: a checkpoint was loaded, and a profile is of "

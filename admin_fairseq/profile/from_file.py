@@ -31,7 +31,7 @@ def fill_from_file(model: nn.Module, args: Namespace) -> dict[str, float]:
         AdminError: if the profile is missing, damaged or another model's; it names the file, every
             difference, and the command that makes the right one.
     """
-    stored = getattr(args, "admin_omega", None)
+    stored = options.stored_omegas(args)
     if stored is not None:
         return stored
     restored = options.checkpoint_to_restore(args)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..sites import named_sites
+from ..sites import named_omegas
 
 
 @torch.no_grad()
@@ -23,8 +23,8 @@ def fill_master_weights(optimizer: Any, model: nn.Module, omegas: Mapping[str, f
         model: the model that it trains, not wrapped.
         omegas: site -> omega. A frozen omega is in no optimizer, and stays as it is.
     """
-    sites = named_sites(model).items()
-    values = {id(site.omega): omegas[name] for name, site in sites if name in omegas}
+    parameters = named_omegas(model).items()
+    values = {id(omega): omegas[name] for name, omega in parameters if name in omegas}
     for weight, master in master_weights(optimizer):
         if id(weight) in values:
             master.fill_(values[id(weight)])

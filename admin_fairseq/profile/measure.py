@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import AdminError, raise_all
-from ..sites import named_sites, stack_of
+from ..sites import named_omegas, named_sites, stack_of
 from .data import Profile, SiteProfile
 
 logger = logging.getLogger(__name__)
@@ -74,8 +74,7 @@ def profile_omega(
         AdminError: if the model has no omegas, a site did not run once, a variance is not finite,
             or ``padding`` does not fit.
     """
-    sites = named_sites(model)
-    omegas = {name: site.omega for name, site in sites.items() if torch.is_tensor(site.omega)}
+    sites, omegas = named_sites(model), named_omegas(model)
     if not sites or len(omegas) < len(sites):
         raise AdminError(
             "profiling needs a model with omegas: build it with --init-type adaptive-profiling, "
