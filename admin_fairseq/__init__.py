@@ -2,8 +2,11 @@
 
 Importing the package, as ``fairseq-train --user-dir admin_fairseq`` does, registers the
 ``admin_transformer`` architectures and the ``radam`` optimizer, and mends what today's torch and
-numpy break in fairseq. Only in the process of our own command, ``admin-fairseq``, it waits until a
-subcommand needs the plugin (:func:`register`): a profile is shown without importing torch.
+numpy break in fairseq (:func:`register`). Only in the process of our own command,
+``admin-fairseq``, it waits until a subcommand needs the plugin: a profile is shown without
+importing torch.
+
+The names below are the API, described in docs/python.md; each is imported when it is first used.
 
 Read the modules in this order:
 
@@ -14,7 +17,7 @@ Read the modules in this order:
 5. ``model``         the architectures: building a model, and nothing else
 6. ``options``       the flags; ``rules``: the combinations that are refused
 7. ``profile``       measuring omega, its file, and filling a model
-8. ``training``      what ``--init-type`` does in fairseq-train; ``trace``: what ``--trace-interval`` logs
+8. ``training``      what ``--init-type`` does in fairseq-train; ``trace``: ``--trace-interval``
 9. ``optim``         RAdam
 10. ``compat``       workarounds for fairseq on today's Python, each feature-tested
 11. ``checkpoints``  verifying, reading, writing, rebuilding and averaging them
@@ -23,39 +26,120 @@ Read the modules in this order:
 14. ``cli``          the ``admin-fairseq`` command
 15. ``experiments``  recipes, data, runs, results, reports
 
-Beside these: ``errors`` (mistakes without tracebacks), ``files`` (whole or not at all), ``literal`` (text that is a
-value), ``weights`` (state dicts compared), ``plots`` and ``logs`` (reading fairseq's output). Light, which is without
-torch and fairseq, are ``cli``, ``errors``, ``files``, ``literal``, ``logs``, ``plots``, ``version``, ``experiments``
-and of ``profile`` what its map says.
+Beside these: ``errors`` (mistakes without tracebacks), ``files`` (whole or not at all), ``literal``
+(text that is a value), ``weights`` (state dicts compared), ``plots``, ``logs`` (reading fairseq's
+output), ``program`` (which program this is) and ``moved`` (old import paths). Light, which is
+without torch and fairseq, are ``cli``, ``errors``, ``files``, ``literal``, ``logs``, ``moved``,
+``plots``, ``program``, ``version``, ``experiments`` and of ``profile`` what its map says.
 """
 
+import importlib
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from .moved import MOVED, keep_old_paths
+from .program import is_fairseq_command, is_own_command
 from .version import __version__
 
-__all__ = ["__version__", "register"]
+if TYPE_CHECKING:
+    from .analysis.dependency import dependency
+    from .analysis.output_change import output_change
+    from .deploy.fold import fold, fold_state
+    from .errors import AdminError
+    from .layers import AdminDecoderLayer, AdminEncoderLayer
+    from .model import AdminTransformerDecoder, AdminTransformerEncoder, AdminTransformerModel
+    from .profile.data import Profile, SiteProfile
+    from .profile.file import load as load_profile
+    from .profile.file import save as save_profile
+    from .profile.fill import apply_profile
+    from .profile.measure import profile_omega
+    from .residual import OmegaResidual
+    from .sites import named_sites
+
+__all__ = [
+    "AdminDecoderLayer",
+    "AdminEncoderLayer",
+    "AdminError",
+    "AdminTransformerDecoder",
+    "AdminTransformerEncoder",
+    "AdminTransformerModel",
+    "OmegaResidual",
+    "Profile",
+    "SiteProfile",
+    "__version__",
+    "apply_profile",
+    "dependency",
+    "fold",
+    "fold_state",
+    "load_profile",
+    "named_sites",
+    "output_change",
+    "profile_omega",
+    "register",
+    "save_profile",
+]
+
+# the API's names -> the module that has them, and their name there
+_API = {
+    "AdminDecoderLayer": ("layers", "AdminDecoderLayer"),
+    "AdminEncoderLayer": ("layers", "AdminEncoderLayer"),
+    "AdminError": ("errors", "AdminError"),
+    "AdminTransformerDecoder": ("model", "AdminTransformerDecoder"),
+    "AdminTransformerEncoder": ("model", "AdminTransformerEncoder"),
+    "AdminTransformerModel": ("model", "AdminTransformerModel"),
+    "OmegaResidual": ("residual", "OmegaResidual"),
+    "Profile": ("profile.data", "Profile"),
+    "SiteProfile": ("profile.data", "SiteProfile"),
+    "apply_profile": ("profile.fill", "apply_profile"),
+    "dependency": ("analysis.dependency", "dependency"),
+    "fold": ("deploy.fold", "fold"),
+    "fold_state": ("deploy.fold", "fold_state"),
+    "load_profile": ("profile.file", "load"),
+    "named_sites": ("sites", "named_sites"),
+    "output_change": ("analysis.output_change", "output_change"),
+    "profile_omega": ("profile.measure", "profile_omega"),
+    "save_profile": ("profile.file", "save"),
+}
 
 
 def register() -> None:
-    """Register architectures and optimizer with fairseq, and apply the workarounds. Twice changes nothing."""
+    """Register architectures and optimizer with fairseq, and mend it. Twice changes nothing.
+
+    This is all that importing the package changes in a process, beside what importing fairseq does:
+
+    - fairseq's registries get the ``admin_transformer`` architectures and ``radam``;
+    - functions of fairseq are mended, and numpy gets a name back that fairseq uses (``compat``);
+    - torch's safe globals get the classes that fairseq keeps in its checkpoints;
+    - fairseq's ``Trainer`` begins a training as ``--init-type`` says, with this plugin's models;
+    - fairseq's warning that tensorboardX is missing is silenced;
+    - data loading is stopped when the process ends, or fairseq's would wait for ever;
+    - in fairseq's own commands an :class:`AdminError` ends in its message, without a traceback.
+    """
     from . import compat
 
     compat.apply()
     from . import errors, model, optim, training  # noqa: F401
 
-    errors.install_excepthook()
     training.install()
+    if is_fairseq_command():
+        errors.install_excepthook()
 
 
-def _is_own_command() -> bool:
-    """Whether this process is ``admin-fairseq`` (or ``python -m admin_fairseq``), which registers by itself."""
-    program = Path(sys.argv[0])
-    if program.stem == "admin-fairseq" or program.parts[-2:] == ("admin_fairseq", "__main__.py"):
-        return True
-    # while ``python -m`` looks for the package, the program is called -m
-    return sys.argv[0] == "-m" and sys.orig_argv[-len(sys.argv)] == "admin_fairseq"
+def __getattr__(name: str) -> Any:
+    if name in _API:
+        module, attribute = _API[name]
+        value = getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
+        globals()[name] = value
+        return value
+    if name in MOVED:  # after ``import admin_fairseq.profiling``
+        return sys.modules[f"{__name__}.{name}"]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-if not _is_own_command():
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+keep_old_paths(__name__)
+if not is_own_command():
     register()

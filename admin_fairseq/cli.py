@@ -56,6 +56,7 @@ def _add_profile(commands: Any) -> None:
 
 def _run_profile(args: Namespace) -> None:
     from .profile import file as profile_file
+    from .profile.text import table
 
     if args.renew_checksum:
         profile_file.renew_checksum(args.path)
@@ -63,7 +64,7 @@ def _run_profile(args: Namespace) -> None:
     for key, value in profile.provenance.items():
         print(f"{key}: {value}")
     print()
-    print(profile_file.table(profile))
+    print(table(profile))
     if args.plot:
         from . import plots
 

@@ -2,10 +2,17 @@
 
 import logging
 import sys
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Optional
+
+# what the plain Exception says that fairseq's trainer raises for any error while loading weights
+WRAPPED = "please ensure that the architectures match"
+WHILE_HANDLING = "\nDuring handling of the above exception, another exception occurred:\n"
 
 
 def printable(text: str) -> str:
-    """Return text without what a terminal would obey: what comes from a file may hold escape sequences."""
+    """Return text without what a terminal would obey: a file may hold escape sequences."""
     return "".join(
         character
         if character.isprintable() or character in "\n\t"
@@ -18,6 +25,7 @@ class PrintableFormatter(logging.Formatter):
     """Log lines without control characters."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """Return the line of a record."""
         return printable(super().format(record))
 
 
@@ -32,31 +40,60 @@ class AdminError(RuntimeError):
         super().__init__(printable(str(message)))
 
 
-def raise_all(heading, problems):
+def raise_all(heading: str, problems: Sequence[object]) -> None:
     """Raise one :class:`AdminError` that lists every problem; return quietly if there is none."""
     if problems:
         lines = [heading] + [f"  - {problem}" for problem in problems]
         raise AdminError("\n".join(lines))
 
 
-def install_excepthook():
+def install_excepthook() -> None:
     """Show an :class:`AdminError` that reaches the top as its message alone, exit code 1.
 
-    fairseq's commands do not catch errors, so a wrong flag would end in thirty lines of their
-    frames. Other exceptions go to the hook that was there before.
+    For fairseq's commands, which do not catch errors: a wrong flag would end in thirty lines of
+    their frames. Any other exception goes to the hook that was there before, whole. Twice changes
+    nothing.
     """
     previous = sys.excepthook
+    if getattr(previous, "__module__", None) == __name__:
+        return
 
-    def show(kind, error, traceback):
-        mistake = error
-        while mistake is not None and not isinstance(mistake, AdminError):
-            mistake = (
-                mistake.__context__
-            )  # fairseq puts "please ensure that the architectures match" around it
-        if mistake is not None:
-            sys.stdout.flush()
-            print(f"admin_fairseq: error: {mistake}", file=sys.stderr)
-        else:
+    def show(
+        kind: type[BaseException], error: BaseException, traceback: Optional[TracebackType]
+    ) -> None:
+        message = message_of(error)
+        if message is None:
             previous(kind, error, traceback)
+            return
+        sys.stdout.flush()
+        print(f"admin_fairseq: error: {message}", file=sys.stderr)
 
     sys.excepthook = show
+
+
+def message_of(error: BaseException) -> Optional[str]:
+    """Return the message of an :class:`AdminError` as fairseq lets it out; None for other errors.
+
+    It comes as it is, inside what fairseq's trainer says of any error while loading weights, or as
+    the text of a process that fairseq started for a GPU. An error that was raised while an
+    AdminError was being handled is an error of its own.
+    """
+    if isinstance(error, AdminError):
+        return str(error)
+    if isinstance(error.__context__, AdminError) and WRAPPED in str(error):
+        return str(error.__context__)
+    if type(error).__name__ == "ProcessRaisedException":
+        return _message_in(str(error))
+    return None
+
+
+def _message_in(text: str) -> Optional[str]:
+    """Return the message of the AdminError that a printed traceback ends in, if it does."""
+    tracebacks = text.split(WHILE_HANDLING)
+    if len(tracebacks) > 1 and WRAPPED in tracebacks[-1]:
+        tracebacks.pop()
+    start = f"\n{AdminError.__module__}.{AdminError.__qualname__}: "
+    _, found, message = tracebacks[-1].rpartition(start)
+    if not found or "\nTraceback (most recent call last):" in message:
+        return None
+    return message.strip()

@@ -1,22 +1,29 @@
-"""Text -> value, without running it: what fairseq's flags hold where fairseq itself calls ``eval``."""
+"""Text -> value, without running it: for flags that fairseq itself gives to ``eval``."""
 
 import ast
 import operator
+from collections.abc import Callable
+from typing import Any
 
-OPERATORS = {
+OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
     ast.Div: operator.truediv,
 }
-SIGNS = {ast.UAdd: operator.pos, ast.USub: operator.neg}
+SIGNS: dict[type[ast.unaryop], Callable[[Any], Any]] = {
+    ast.UAdd: operator.pos,
+    ast.USub: operator.neg,
+}
 LONGEST = 10_000  # characters of a text, and elements of what it may become
 
 
 def literal(text: str) -> object:
-    """Return the value of a Python literal: numbers, strings, lists, tuples, dictionaries, True, False, None.
+    """Return the value of a Python literal.
 
-    Beyond ``ast.literal_eval`` it knows sums and multiples, which flags have: ``[(512, 3)] * 20``, ``1e-3 / 2``.
+    That is numbers, strings, lists, tuples, dictionaries, True, False and None. Beyond
+    ``ast.literal_eval`` it knows sums and multiples, which flags have: ``[(512, 3)] * 20``,
+    ``1e-3 / 2``.
 
     Raises:
         ValueError: for anything else, and for what would grow beyond :data:`LONGEST` elements.
@@ -36,8 +43,9 @@ def _value(node: ast.expr) -> object:
         return [_value(item) for item in node.elts]
     if isinstance(node, ast.Tuple):
         return tuple(_value(item) for item in node.elts)
-    if isinstance(node, ast.Dict) and None not in node.keys:
-        return {_value(key): _value(value) for key, value in zip(node.keys, node.values)}
+    if isinstance(node, ast.Dict) and None not in node.keys:  # None is the key of ``**rest``
+        keys = [_value(key) for key in node.keys if key is not None]
+        return dict(zip(keys, [_value(value) for value in node.values]))
     if isinstance(node, ast.UnaryOp) and type(node.op) in SIGNS:
         return SIGNS[type(node.op)](_value(node.operand))
     if isinstance(node, ast.BinOp) and type(node.op) in OPERATORS:
@@ -47,13 +55,14 @@ def _value(node: ast.expr) -> object:
     )
 
 
-def _combine(operation: type, left: object, right: object) -> object:
+def _combine(operation: type[ast.operator], left: object, right: object) -> object:
     if operation is ast.Mult:
         for items, times in ((left, right), (right, left)):
-            if (
-                hasattr(items, "__len__")
-                and isinstance(times, int)
-                and len(items) * times > LONGEST
-            ):
-                raise ValueError(f"{times} times {len(items)} elements are too many for a flag")
+            if hasattr(items, "__len__") and isinstance(times, int):
+                _check_size(len(items), times)
     return OPERATORS[operation](left, right)
+
+
+def _check_size(length: int, times: int) -> None:
+    if length * times > LONGEST:
+        raise ValueError(f"{times} times {length} elements are too many for a flag")

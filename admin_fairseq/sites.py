@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .residual import Residual
 
 STACKS = ("encoder", "decoder")
+WHOLE_MODEL = "model"  # the stack of sites whose path names none
 
 
 @dataclass(frozen=True)
@@ -125,8 +126,15 @@ class SiteName:
 
 
 def stack_of(site_name: str) -> str:
-    """Return the stack that a site accumulates in, ``encoder`` or ``decoder``."""
-    return site_name.split(".", 1)[0]
+    """Return the stack that a site accumulates in.
+
+    A stack is the part of a model that one sum of variances runs through. It is named by the first
+    part of the site's path: ``encoder`` for ``encoder.layers.3.ffn_residual``, ``layers`` for
+    ``layers.0.ffn``. Sites of which that would say nothing, as in a ``nn.Sequential`` (``0.ffn``)
+    or at the top of a model (``ffn``), are one stack: :data:`WHOLE_MODEL`.
+    """
+    first, dot, _ = site_name.partition(".")
+    return first if dot and not first.isdigit() else WHOLE_MODEL
 
 
 def first_sites(site_names: Iterable[str]) -> list[str]:

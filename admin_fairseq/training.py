@@ -25,7 +25,10 @@ from .compat.marks import is_mended, mark
 from .errors import AdminError
 from .init_types import measures, method_of
 from .model import AdminTransformerModel
-from .profile import fill, first_step
+from .profile import first_step
+from .profile.fill import freeze_first
+from .profile.from_file import fill_from_file
+from .profile.master_weights import fill_master_weights
 from .sites import first_sites, named_omegas
 
 logger = logging.getLogger(__name__)
@@ -99,10 +102,10 @@ def set_up(model: AdminTransformerModel, stored_args: Any = None) -> None:
     """
     args = model.flags
     if args.freeze_first_omega:
-        fill.freeze_first(model)
+        freeze_first(model)
     if not method_of(args).needs_profile or measures(args):
         return
-    omegas = fill.start(model, args)
+    omegas = fill_from_file(model, args)
     for flags in (args, stored_args):
         if flags is not None:
             options.store(flags, {"admin_omega": omegas})
@@ -114,7 +117,7 @@ def start_master_weights(model: AdminTransformerModel, optimizer: Any) -> None:
     """
     omegas = options.stored_omegas(model.flags)
     if omegas and not measures(model.flags) and not model.restored:
-        fill.fill_master_weights(optimizer, model, omegas)
+        fill_master_weights(optimizer, model, omegas)
 
 
 def watch(model: AdminTransformerModel) -> None:
@@ -146,8 +149,7 @@ def refuse_without_omegas(model: AdminTransformerModel, inputs: tuple[Any, ...])
             f"--init-type {model.flags.init_type}: this model is trained before its omegas were "
             "set, which only fairseq-train does by itself. In a training loop of your own, before "
             "the first step and on its batch:\n"
-            "  from admin_fairseq.profile.measure import profile_omega\n"
-            "  from admin_fairseq.profile.fill import apply_profile\n"
+            "  from admin_fairseq import apply_profile, profile_omega\n"
             "  apply_profile(model, profile_omega(model, sample))\n"
             "or, with --init-type adaptive and a profile, before the optimizer is made:\n"
             "  from admin_fairseq.training import set_up\n"

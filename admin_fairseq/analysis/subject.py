@@ -26,7 +26,8 @@ from ..errors import AdminError
 from ..init_types import is_adaptive
 from ..profile import file as profile_file
 from ..profile.data import stack_of
-from ..profile.fill import apply_profile, check_origin
+from ..profile.fill import apply_profile
+from ..profile.from_file import check_origin
 from ..profile.measure import profile_omega
 from ..residual import named_sites
 

@@ -1,10 +1,14 @@
 """Profiles: site -> omega and variances, with where they come from.
 
-- ``data``         a profile in memory
-- ``file``         profile <-> a text file that a person can read; ``checks``: what is refused; ``two_columns``: the authors'
-- ``measure``      one forward pass over the sites -> ``Profile``
-- ``fill``         ``Profile`` -> the model's omegas
-- ``first_step``   stage 1 inside ``fairseq-train``, and ``--init-type adaptive-auto``
+- ``data``            a profile in memory
+- ``text``            profile <-> a text that a person can read; ``two_columns``: the authors' text
+- ``checks``          what of a profile is refused
+- ``file``            reading and writing the text's file
+- ``measure``         one forward pass over the sites -> ``Profile``
+- ``fill``            ``Profile`` -> the model's omegas
+- ``master_weights``  the same for the float32 copies that fairseq trains
+- ``from_file``       stage 2, ``--init-type adaptive``: the file -> the model
+- ``first_step``      stage 1 and ``--init-type adaptive-auto``: the first step of fairseq-train
 
-``data``, ``file``, ``checks`` and ``two_columns`` import neither torch nor fairseq.
+``data``, ``text``, ``two_columns``, ``checks`` and ``file`` import neither torch nor fairseq.
 """

@@ -1,10 +1,11 @@
-"""What a profile must fulfil before a model is filled with it. A file is data, and may be damaged or edited.
+"""What a profile must fulfil before a model is filled with it. A file may be damaged or edited.
 
 - Its text is printable: nothing in it can steer a terminal.
-- Omegas lie within ``OMEGA_RANGE``. Real ones do by far: they start at 1 and grow with the root of depth.
+- Omegas lie within ``OMEGA_RANGE``. Real ones do by far: they start at 1 and grow with the root of
+  depth.
 - Its checksum is that of the rest of its text.
-- Without a checksum, its sites are a Transformer's in forward order, and its numbers obey the recursion that
-  they were measured by (see ``profiling``).
+- Without a checksum, its sites are a Transformer's in forward order, and its numbers obey the
+  recursion that they were measured by (see ``measure``).
 
 The checks return what is wrong, as texts for people; whoever calls them raises.
 """
@@ -12,10 +13,11 @@ The checks return what is wrong, as texts for people; whoever calls them raises.
 import hashlib
 import math
 import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Optional
 
-from ..sites import ROLE_NAMES as ROLES
-from ..sites import SITE_PATTERN as SITE
-from ..sites import stack_of
+from ..sites import ROLE_NAMES, SITE_PATTERN, stack_of
+from .data import SiteProfile
 
 OMEGA_RANGE = (1e-4, 1e4)
 TOLERANCE = 1e-6  # of the recursion, relative; a file holds numbers to the last bit
@@ -25,25 +27,31 @@ CHECKSUM = "checksum"
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(nan|inf)", re.IGNORECASE | re.ASCII)
 
 
-def shown(text, most=60):
+def shown(text: str, most: int = 60) -> str:
     """Return a piece of a file as a message may show it: quoted, escaped and not long."""
     return repr(text if len(text) <= most else text[:most] + "...")
 
 
-def first_of(problems, most=MOST):
+def first_of(problems: list[str], most: int = MOST) -> list[str]:
     """Return the first problems of a list, and how many more there are."""
     more = len(problems) - most
-    return problems if more <= 0 else problems[:most] + [f"... and {more} more"]
+    if more <= 0:
+        return problems
+    return problems[:most] + [f"... and {more} more"]
 
 
-def number_in(cell, line):
-    """Return the number that a cell of a table holds; ValueError, with the line's number, if it is none."""
+def number_in(cell: str, line: int) -> float:
+    """Return the number that a cell of a table holds.
+
+    Raises:
+        ValueError: naming the line, if it is none.
+    """
     if not NUMBER.fullmatch(cell.strip()):
         raise ValueError(f"line {line}: {shown(cell)} is not a number")
     return float(cell)
 
 
-def unprintable(text):
+def unprintable(text: str) -> list[str]:
     """Return the lines with characters that are neither printable nor a tab, by number."""
     problems = []
     for number, line in enumerate(text.split("\n"), 1):
@@ -54,11 +62,11 @@ def unprintable(text):
     return problems
 
 
-def out_of_range(sites):
+def out_of_range(sites: Mapping[str, SiteProfile]) -> list[str]:
     """Return the sites whose omega or variances no model can have.
 
     Args:
-        sites: ``{name: SiteProfile}``; from Python its numbers may be anything.
+        sites: site name -> what was measured; from Python its numbers may be anything.
     """
     problems = []
     for name, site in sites.items():
@@ -71,88 +79,91 @@ def out_of_range(sites):
     return problems
 
 
-def _not_within(what, value, low, high):
+def _not_within(what: str, value: Any, low: float, high: float) -> list[str]:
     try:
         number = float(value)
-    except (
-        TypeError,
-        ValueError,
-        RuntimeError,
-        OverflowError,
-    ):  # RuntimeError: a tensor of several elements
+    # RuntimeError: a tensor of several elements
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         return [f"{what} {shown(str(value))} is not a number"]
     if not math.isfinite(number):
         return [f"{what} {number} is not finite"]
-    if not low <= number <= high:
-        return [
-            f"{what} {number} is not {'at least 0' if high == math.inf else f'from {low:g} to {high:g}'}"
-        ]
-    return []
+    if low <= number <= high:
+        return []
+    limits = "at least 0" if high == math.inf else f"from {low:g} to {high:g}"
+    return [f"{what} {number} is not {limits}"]
 
 
-def out_of_order(names):
+def out_of_order(names: Iterable[str]) -> list[str]:
     """Return the names that are no site of a Transformer, or not where forward order has them.
 
     A layer begins with its self-attention and ends with its feed-forward site.
     """
-    problems, last = [], {}
+    problems = []
+    last: dict[str, tuple[int, int]] = {}  # stack -> layer and role of its last site
     for name in names:
-        match = SITE.fullmatch(name)
+        match = SITE_PATTERN.fullmatch(name)
         if not match:
-            problems.append(f"{shown(name)} is no residual site")
+            problems.append(f"{shown(name)} is not a residual site")
             continue
-        stack, layer, role = match.group(1), int(match.group(2)), ROLES.index(match.group(3))
-        last_layer, last_role = last.get(stack, (-1, len(ROLES) - 1))
-        begins = layer == last_layer + 1 and role == 0 and last_role == len(ROLES) - 1
-        if not begins and (layer != last_layer or role <= last_role):
+        stack, layer, role = match.group(1), int(match.group(2)), ROLE_NAMES.index(match.group(3))
+        last_layer, last_role = last.get(stack, (-1, len(ROLE_NAMES) - 1))
+        begins_layer = layer == last_layer + 1 and role == 0 and last_role == len(ROLE_NAMES) - 1
+        goes_on = layer == last_layer and role > last_role
+        if not begins_layer and not goes_on:
             problems.append(f"{name} is out of order")
         last[stack] = (layer, role)
     return problems
 
 
-def against_recursion(sites):
+def against_recursion(sites: Mapping[str, SiteProfile]) -> list[str]:
     """Return the sites whose omega does not follow from the site before, in each stack.
 
-    The first omega of a stack is 1, and every other one squared is the sum of the two variances of the
-    site before. Where those are not told there is nothing to compare.
+    The first omega of a stack is 1, and every other one squared is the sum of the two variances of
+    the site before. Where those are not told there is nothing to compare.
     """
-    problems, before = [], {}
+    problems = []
+    before: dict[str, SiteProfile] = {}  # stack -> its site before
     for name, site in sites.items():
         previous = before.get(stack_of(name))
         before[stack_of(name)] = site
-        wanted = 1.0 if previous is None else _next_square(previous)
-        if wanted is not None and not math.isclose(site.omega**2, wanted, rel_tol=TOLERANCE):
-            rule = (
-                "the first of a stack is 1"
-                if previous is None
-                else f"by the site before {math.sqrt(wanted)}"
-            )
-            problems.append(f"{name}: omega {site.omega}, and {rule}")
+        expected = _next_square(previous)
+        if expected is None or math.isclose(site.omega**2, expected, rel_tol=TOLERANCE):
+            continue
+        rule = "the first of a stack is 1"
+        if previous is not None:
+            rule = f"by the site before {math.sqrt(expected)}"
+        problems.append(f"{name}: omega {site.omega}, and {rule}")
     return problems
 
 
-def _next_square(site):
-    if site.branch_variance is None or site.shortcut_variance is None:
+def _next_square(previous: Optional[SiteProfile]) -> Optional[float]:
+    """Return omega^2 of the site after ``previous``, the first of a stack if that is None."""
+    if previous is None:
+        return 1.0
+    if previous.branch_variance is None or previous.shortcut_variance is None:
         return None
-    return site.branch_variance + site.shortcut_variance
+    return previous.branch_variance + previous.shortcut_variance
 
 
-def key_of(line):
+def key_of(line: str) -> Optional[str]:
     """Return the key of a header line, ``# key: value``; None for any other line."""
     key, colon, _ = line[1:].partition(":")
     return key.strip() if line.startswith("#") and colon else None
 
 
-def checksum(text):
-    """Return the checksum of a profile's text: 16 hex digits of the SHA-256 of all lines but its own.
+def checksum(text: str) -> str:
+    """Return the checksum of a profile's text: 16 hex digits of the SHA-256 of its other lines.
 
     Empty lines at the end do not count.
     """
-    lines = [line for line in text.rstrip("\n").split("\n") if key_of(line) != CHECKSUM]
-    return hashlib.sha256("\n".join(lines).encode("utf-8")).hexdigest()[:16]
+    return hashlib.sha256("\n".join(_without_checksum(text)).encode("utf-8")).hexdigest()[:16]
 
 
-def with_checksum(text):
+def with_checksum(text: str) -> str:
     """Return a profile's text with a right checksum, in the line before its last."""
-    lines = [line for line in text.rstrip("\n").split("\n") if key_of(line) != CHECKSUM]
+    lines = _without_checksum(text)
     return "\n".join(lines[:-1] + [f"# {CHECKSUM}: {checksum(text)}", lines[-1]]) + "\n"
+
+
+def _without_checksum(text: str) -> list[str]:
+    return [line for line in text.rstrip("\n").split("\n") if key_of(line) != CHECKSUM]

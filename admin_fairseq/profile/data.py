@@ -1,8 +1,8 @@
-"""A profile as data: what was measured at each site, and where the numbers come from. No torch, no fairseq."""
+"""A profile as data: what was measured at each site, and where the numbers come from."""
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Dict, Optional
+from typing import Optional
 
 from ..sites import first_sites as first_sites
 from ..sites import stack_of as stack_of
@@ -22,17 +22,17 @@ class Profile:
     """Site name -> measurement, in forward order, and where the numbers come from."""
 
     sites: "OrderedDict[str, SiteProfile]" = field(default_factory=OrderedDict)
-    provenance: Dict[str, str] = field(default_factory=OrderedDict)
+    provenance: dict[str, str] = field(default_factory=OrderedDict)
 
     @property
-    def omega(self):
-        """Ordered dict, site name -> omega (a float)."""
+    def omega(self) -> "OrderedDict[str, float]":
+        """Site name -> omega, in forward order."""
         return OrderedDict((name, site.omega) for name, site in self.sites.items())
 
     @property
-    def stacks(self):
-        """Ordered dict, stack -> its omegas in forward order."""
-        stacks = OrderedDict()
+    def stacks(self) -> "OrderedDict[str, list[float]]":
+        """Stack -> its omegas in forward order."""
+        stacks: OrderedDict[str, list[float]] = OrderedDict()
         for name, omega in self.omega.items():
             stacks.setdefault(stack_of(name), []).append(omega)
         return stacks

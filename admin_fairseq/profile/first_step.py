@@ -7,7 +7,11 @@ puts itself before that call once, and takes itself away again.
 
 import logging
 import platform
+from argparse import Namespace
 from collections import OrderedDict
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Optional
 
 import fairseq
 import numpy
@@ -15,50 +19,73 @@ import torch
 
 from .. import options
 from ..errors import AdminError
-from ..residual import named_sites
+from ..sites import named_sites
 from ..version import __version__
 from . import file as profile_file
 from .data import Profile, SiteProfile
-from .fill import apply_profile, fill_master_weights
+from .fill import apply_profile
+from .master_weights import fill_master_weights
 from .measure import profile_omega
+from .text import table
 
 logger = logging.getLogger(__name__)
 
+OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")  # as torch says it
 
-def profile_at_first_step(model, args, task):
-    """Have ``model`` profiled before the first step that ``task`` trains it with."""
+
+def profile_at_first_step(model: Any, args: Namespace, task: Any) -> None:
+    """Have ``model`` profiled before the first step that ``task`` trains it with.
+
+    Args:
+        model: as it was built, not wrapped by a trainer.
+        args: the flags that it was built from.
+        task: fairseq's task, whose ``train_step`` is replaced until then.
+    """
     built, train_step = model, task.train_step
 
-    def first_train_step(sample, model, criterion, optimizer, update_num, *rest, **named):
+    def first_train_step(
+        sample: Any,
+        model: Any,
+        criterion: Any,
+        optimizer: Any,
+        update_num: int,
+        *rest: Any,
+        **named: Any,
+    ) -> Any:
         if any(module is built for module in model.modules()):  # trainers wrap the model
-            with autocast_like(optimizer, sample):
-                start(built, sample, optimizer, args)
+            with _autocast_like(optimizer, sample):
+                _measure_and_start(built, sample, optimizer, args)
             task.train_step = train_step
         return train_step(sample, model, criterion, optimizer, update_num, *rest, **named)
 
     task.train_step = first_train_step
 
 
-def start(model, sample, optimizer, args):
+def _measure_and_start(
+    model: Any, sample: Mapping[str, Any], optimizer: Any, args: Namespace
+) -> None:
     """Profile; then either leave (stage 1) or start training with what was measured."""
-    if args.init_type == "adaptive-profiling":
+    if options.only_profiles(args):
         if model.restored:
             raise AdminError(
-                "--init-type adaptive-profiling: a checkpoint was loaded, and a profile is of fresh weights; "
-                "use an empty --save-dir, and no --restore-file or --finetune-from-model"
+                "--init-type adaptive-profiling: a checkpoint was loaded, and a profile is of "
+                "fresh weights; use an empty --save-dir, and no --restore-file or "
+                "--finetune-from-model"
             )
-        measure(model, sample, optimizer, args)
+        _measure(model, sample, optimizer, args)
         raise SystemExit(0)
     if model.restored:
         logger.info("omegas come from the checkpoint; nothing is profiled")
         return
-    profile = measure(model, sample, optimizer, args)
+    profile = _measure(model, sample, optimizer, args)
     omegas = share_from_first_process(model, profile)
     fill_master_weights(optimizer, model, omegas)
     args.admin_omega = omegas
 
 
-def measure(model, sample, optimizer, args):
+def _measure(
+    model: Any, sample: Mapping[str, Any], optimizer: Any, args: Namespace
+) -> Optional[Profile]:
     """Profile in the first process, write the file and log the table; None in the others.
 
     The first process holds the batch that would come first on one device.
@@ -68,41 +95,43 @@ def measure(model, sample, optimizer, args):
     path = options.profile_path(args)
     if not profile_file.may_replace(path):
         raise AdminError(
-            f"--admin-profile {path}: is there, is no profile, and would be overwritten"
+            f"--admin-profile {path}: this file is not a profile, and is not overwritten; "
+            "name another one"
         )
     try:
         profile = profile_omega(model, sample, count_padding=args.admin_count_padding)
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
-        # fairseq would skip the batch and train on, with omega = 1; and other processes would wait for ever
+        # fairseq would skip the batch and train on, with omega = 1; and other processes would wait
+        # for ever
         raise AdminError(
             "profiling: the first batch does not fit into memory; lower --max-tokens"
         ) from error
-    profile.provenance = provenance(model, sample, optimizer, args)
+    profile.provenance = _provenance(model, sample, optimizer, args)
     try:
         profile_file.save(profile, path)
     except OSError as error:
         raise AdminError(
             f"--admin-profile {path}: the profile cannot be written: {error}"
         ) from None
-    logger.info("profile of the first training batch:\n%s", profile_file.table(profile))
+    logger.info("profile of the first training batch:\n%s", table(profile))
     logger.info("profile written to %s", path)
     return profile
 
 
-def is_out_of_memory(error):
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether torch says so, of a GPU's memory or of the machine's."""
-    return any(
-        words in str(error)
-        for words in ("out of memory", "not enough memory", "can't allocate memory")
-    )
+    return any(words in str(error) for words in OUT_OF_MEMORY)
 
 
-def provenance(model, sample, optimizer, args):
+def _provenance(
+    model: Any, sample: Mapping[str, Any], optimizer: Any, args: Namespace
+) -> dict[str, str]:
     """Return what a reader needs to judge a profile, and to make it again."""
     net_input = sample["net_input"]
-    facts = OrderedDict()
+    precision = str(next(model.parameters()).dtype).replace("torch.", "")
+    facts: dict[str, object] = OrderedDict()
     facts["admin_fairseq"] = __version__
     facts["fairseq"] = fairseq.__version__
     facts["torch"] = torch.__version__
@@ -117,37 +146,45 @@ def provenance(model, sample, optimizer, args):
     facts["source tokens"] = int(net_input["src_lengths"].sum())
     facts["padding"] = "counted" if args.admin_count_padding else "excluded"
     facts["device"] = net_input["src_tokens"].device.type
-    facts["precision"] = (
-        "amp" if is_amp(optimizer) else str(next(model.parameters()).dtype).replace("torch.", "")
-    )
+    facts["precision"] = "amp" if _is_amp(optimizer) else precision
     facts["command"] = options.command_line()
-    return facts
+    return OrderedDict((key, str(value)) for key, value in facts.items())
 
 
-def is_amp(optimizer):
+def _is_amp(optimizer: Any) -> bool:
     """Whether the run is one with ``--amp``."""
     return type(optimizer).__name__ == "AMPOptimizer"
 
 
-def autocast_like(optimizer, sample):
+def _autocast_like(optimizer: Any, sample: Mapping[str, Any]) -> AbstractContextManager:
     """Return the context that fairseq runs this optimizer's forward pass in (``--amp``)."""
     device = sample["net_input"]["src_tokens"].device.type
-    return torch.autocast(device, enabled=is_amp(optimizer) and device == "cuda")
+    return torch.autocast(device, enabled=_is_amp(optimizer) and device == "cuda")
 
 
-def is_distributed():
+def is_distributed() -> bool:
+    """Whether this is one of several processes that train one model."""
     return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
-def share_from_first_process(model, profile):
-    """Give every process the omegas that the first one measured; returns ``{site: omega}``, as they were measured."""
+def share_from_first_process(model: Any, profile: Optional[Profile]) -> dict[str, float]:
+    """Give every process the omegas that the first one measured.
+
+    Args:
+        model: is filled with them.
+        profile: what the first process measured; None in the others.
+
+    Returns:
+        Site -> omega, as they were measured.
+    """
     names = list(named_sites(model))
+    values = [0.0] * len(names)
+    if profile is not None:
+        values = [profile.sites[name].omega for name in names]
     if is_distributed():
-        values = list(profile.omega.values()) if profile is not None else [0.0] * len(names)
         shared = torch.tensor(values, dtype=torch.float64, device=next(model.parameters()).device)
         torch.distributed.broadcast(shared, src=0)
-        omegas = dict(zip(names, shared.tolist()))
-    else:
-        omegas = dict(profile.omega)
+        values = shared.tolist()
+    omegas = dict(zip(names, values))
     apply_profile(model, Profile(OrderedDict((name, SiteProfile(omegas[name])) for name in names)))
     return omegas

@@ -13,124 +13,239 @@ Var is the population variance over all T x B x C elements, in float32; f_i is t
 branch's dropout, in training mode; omega_i is already in effect when the sites after it are
 measured. The authors' code counts padding positions; we leave them out unless asked.
 
-The omega_i of the recursion is never rounded. The model runs with the omega_i of its own precision, and
-the LayerNorm after the site takes out most of what that rounding does; in the recursion the rounding of
-every site would go into all later ones, and a bfloat16 profile of 100-100 drifted by 11 %.
+The omega_i of the recursion is never rounded. The model runs with the omega_i of its own precision,
+and the LayerNorm after the site takes out most of what that rounding does; in the recursion the
+rounding of every site would go into all later ones, and a bfloat16 profile of 100-100 drifted by
+11 %.
 """
 
 import contextlib
+import logging
 import math
 from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Optional, Union
 
 import torch
+from torch import Tensor, nn
 
 from ..errors import AdminError, raise_all
-from ..residual import named_sites
-from .data import Profile, SiteProfile, stack_of
+from ..sites import named_omegas, named_sites, stack_of
+from .data import Profile, SiteProfile
+
+logger = logging.getLogger(__name__)
+
+Hook = Callable[[nn.Module, tuple[Tensor, ...], dict[str, Tensor]], None]
+Padding = Union[Tensor, Mapping[str, Tensor]]
 
 
-class SiteRecorder:
-    """Forward pre-hooks on the sites that apply the recursion while the pass goes on."""
-
-    def __init__(self, keep):
-        self.keep = keep  # stack -> T x B bool tensor of the positions that count, or None
-        self.sites = OrderedDict()
-        self._next_square = {}  # stack -> omega^2 of its next site
-
-    def hook(self, name):
-        def measure(site, inputs):
-            branch, shortcut = inputs
-            stack = stack_of(name)
-            omega = math.sqrt(self._next_square.get(stack, 1.0))
-            site.omega.fill_(omega)
-            scaled = omega * shortcut.float()  # not site.omega, which half precision has rounded
-            keep = self.keep.get(stack)
-            branch_variance, shortcut_variance = torch.stack(
-                [variance(branch, keep), variance(scaled, keep)]
-            ).tolist()
-            square = shortcut_variance + branch_variance
-            if not (math.isfinite(square) and square > 0):
-                raise AdminError(
-                    f"profiling: the variance at {name} is {square} (branch {branch_variance}, "
-                    f"shortcut {shortcut_variance}); the batch or the weights are not sound"
-                )
-            self._next_square[stack] = square
-            self.sites[name] = SiteProfile(omega, branch_variance, shortcut_variance)
-
-        return measure
-
-
-def variance(x, keep=None):
-    """Return the population variance of x (T x B x C) in float32, over the positions ``keep`` (T x B)."""
-    x = x.float()
-    return (x if keep is None else x[keep]).var(unbiased=False)
-
-
-def profile_omega(model, sample, count_padding=False):
+def profile_omega(
+    model: nn.Module,
+    sample: Any,
+    count_padding: bool = False,
+    padding: Optional[Padding] = None,
+) -> Profile:
     """Measure omega with one forward pass, without gradients.
 
+    The pass runs in training mode, so dropout draws from torch's generator: seed it for numbers
+    that repeat. The model is left as it was: weights, omegas, mode and random state. The one
+    exception: fairseq's quantisation noise (``--quant-noise-pq``) stays in the weights of every
+    training pass, and so of this one.
+
     Args:
-        model: a Transformer whose residual sites are scaled (``--init-type adaptive*``), with
-            fresh weights. It is left as it was: weights, omegas, mode and random state.
-        sample: a fairseq batch, on the model's device; ``net_input`` is read.
+        model: has residual sites with omegas, and fresh weights: a model of this plugin's
+            (``--init-type adaptive*``), or any module with ``OmegaResidual`` in it. A *stack* is
+            the part of it that one sum of variances runs through, named by the first part of its
+            sites' paths: ``encoder`` and ``decoder``, or ``layers`` for ``layers.0.ffn``; see
+            ``sites.stack_of``.
+        sample: a batch, on the model's device. A fairseq batch, of which ``net_input`` is read;
+            else what the model is called with: a tensor, a tuple or list of positional
+            arguments, or a dictionary of named ones.
         count_padding: measure over padding positions too, as the authors' code does.
+        padding: True where a position is padding, and does not count. The shape is that of what the
+            sites add, without channels: B x T in a model that computes B x T x C, T x B in one
+            that computes T x B x C. One mask for all stacks, or ``{stack: mask}``. With a fairseq
+            batch it is known; with any other and no ``padding``, all positions count.
 
     Returns:
         Profile with one entry per site, in forward order. Provenance is the caller's to fill.
 
     Raises:
-        AdminError: if the model has no omegas, some site did not run, or a variance is not finite.
-
-    The pass runs in training mode, so dropout draws from torch's generator: seed it for numbers
-    that repeat. The one exception to "as it was": fairseq's quantisation noise (``--quant-noise-pq``)
-    stays in the weights of every training pass, and so of this one.
+        AdminError: if the model has no omegas, a site did not run once, a variance is not finite,
+            or ``padding`` does not fit.
     """
-    sites = named_sites(model)
-    unscaled = [name for name, site in sites.items() if site.omega is None]
-    if unscaled or not sites:
+    sites, omegas = named_sites(model), named_omegas(model)
+    if not sites or len(omegas) < len(sites):
         raise AdminError(
-            "profiling needs a model with omegas: build it with --init-type adaptive-profiling"
+            "profiling needs a model with omegas: build it with --init-type adaptive-profiling, "
+            "or give a module of your own OmegaResidual sites"
         )
-
-    keep = {} if count_padding else positions_that_count(model, sample)
-    recorder = SiteRecorder(keep)
+    arguments, named = _arguments_of(sample)
+    recorder = SiteRecorder(_masks(model, sample, sites, count_padding, padding))
     devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
     was_training = model.training
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         stack.enter_context(torch.random.fork_rng(devices=list(devices)))
-        stack.callback(restore_omegas, {site: site.omega.clone() for site in sites.values()})
+        stack.callback(_restore, [(omega, omega.clone()) for omega in omegas.values()])
         stack.callback(model.train, was_training)
         for name, site in sites.items():
-            stack.callback(site.register_forward_pre_hook(recorder.hook(name)).remove)
+            hook = recorder.hook(name, omegas[name])
+            stack.callback(site.register_forward_pre_hook(hook, with_kwargs=True).remove)
         model.train()
-        model(**sample["net_input"])
+        model(*arguments, **named)
 
-    raise_all(
-        "profiling: these residual sites did not run:",
-        [n for n in sites if n not in recorder.sites],
-    )
+    silent = [name for name in sites if name not in recorder.sites]
+    raise_all("profiling: these residual sites did not run:", silent)
     return Profile(recorder.sites)
 
 
-@torch.no_grad()
-def restore_omegas(saved):
-    """Put back omegas: ``{site module: tensor (C,)}``."""
-    for site, omega in saved.items():
-        site.omega.copy_(omega)
+class SiteRecorder:
+    """Forward pre-hooks on the sites that apply the recursion while the pass goes on.
+
+    Args:
+        keep: stack -> bool tensor of the positions that count; a stack without one has no padding.
+    """
+
+    def __init__(self, keep: Mapping[str, Tensor]) -> None:
+        self.keep = keep
+        self.sites: OrderedDict[str, SiteProfile] = OrderedDict()
+        self._next_square: dict[str, float] = {}  # stack -> omega^2 of its next site
+
+    def hook(self, name: str, weight: Tensor) -> Hook:
+        """Return the hook of the site ``name``, whose omega is ``weight``, (C,)."""
+
+        def measure(site: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
+            given = dict(zip(("branch", "shortcut"), inputs), **named)
+            self._measure(name, weight, given["branch"], given["shortcut"])
+
+        return measure
+
+    def _measure(self, name: str, weight: Tensor, branch: Tensor, shortcut: Tensor) -> None:
+        if name in self.sites:
+            raise AdminError(
+                f"profiling: the residual site {name} runs more than once in a forward pass; "
+                "give each connection a site of its own"
+            )
+        stack = stack_of(name)
+        omega = math.sqrt(self._next_square.get(stack, 1.0))
+        weight.fill_(omega)
+        scaled = omega * shortcut.float()  # not weight, which half precision has rounded
+        keep = self.keep.get(stack)
+        if keep is not None:
+            keep = _fitting(keep, branch, name)
+        # one transfer from the device for both
+        variances = torch.stack([variance(branch, keep), variance(scaled, keep)])
+        branch_variance, shortcut_variance = variances.tolist()
+        square = shortcut_variance + branch_variance
+        if not (math.isfinite(square) and square > 0):
+            raise AdminError(
+                f"profiling: the variance at {name} is {square} (branch {branch_variance}, "
+                f"shortcut {shortcut_variance}); the batch or the weights are not sound"
+            )
+        self._next_square[stack] = square
+        self.sites[name] = SiteProfile(omega, branch_variance, shortcut_variance)
 
 
-def positions_that_count(model, sample):
-    """Return ``{stack: T x B bool tensor}`` of the batch's tokens; no entry for a stack without padding."""
+def variance(x: Tensor, keep: Optional[Tensor] = None) -> Tensor:
+    """Return the population variance of ``x`` in float32, a scalar.
+
+    Args:
+        x: T x B x C, or any shape that ends in channels.
+        keep: bool, the shape of ``x`` without channels: the positions that count.
+    """
+    x = x.float()
+    return (x if keep is None else x[keep]).var(unbiased=False)
+
+
+def positions_that_count(model: nn.Module, sample: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return ``{stack: T x B bool tensor}``, True at the tokens of a fairseq batch.
+
+    A stack without padding has no entry.
+    """
     net_input = sample["net_input"]
-    tokens = {
+    inputs = {
         "encoder": net_input.get("src_tokens"),
         "decoder": net_input.get("prev_output_tokens"),
     }
     keep = {}
-    for stack, ids in tokens.items():
-        if ids is not None and hasattr(model, stack):
-            real = ids.ne(getattr(model, stack).padding_idx)
-            if not real.all():
-                keep[stack] = real.t()
+    for stack, ids in inputs.items():
+        padding_idx = getattr(getattr(model, stack, None), "padding_idx", None)
+        if ids is None or padding_idx is None:
+            continue
+        real = ids.ne(padding_idx)
+        if not real.all():
+            keep[stack] = real.t()
     return keep
+
+
+def _arguments_of(sample: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the positional and the named arguments that a model is called with for a batch."""
+    if _is_fairseq_batch(sample):
+        return (), dict(sample["net_input"])
+    if isinstance(sample, Mapping):
+        return (), dict(sample)
+    if isinstance(sample, (tuple, list)):
+        return tuple(sample), {}
+    return (sample,), {}
+
+
+def _is_fairseq_batch(sample: Any) -> bool:
+    return isinstance(sample, Mapping) and "net_input" in sample
+
+
+def _masks(
+    model: nn.Module,
+    sample: Any,
+    site_names: Iterable[str],
+    count_padding: bool,
+    padding: Optional[Padding],
+) -> dict[str, Tensor]:
+    """Return ``{stack: bool tensor}``, True at the positions that count; no entry where all do."""
+    if padding is not None:
+        if count_padding:
+            raise AdminError("profiling: give either count_padding or padding")
+        return _unpadded(padding, site_names)
+    if count_padding:
+        return {}
+    if _is_fairseq_batch(sample):
+        return positions_that_count(model, sample)
+    logger.info("profiling: no padding was given, so all positions of the batch count")
+    return {}
+
+
+def _unpadded(padding: Padding, site_names: Iterable[str]) -> dict[str, Tensor]:
+    stacks = list(dict.fromkeys(stack_of(name) for name in site_names))
+    masks = padding if isinstance(padding, Mapping) else dict.fromkeys(stacks, padding)
+    problems = []
+    for stack, mask in masks.items():
+        if stack not in stacks:
+            problems.append(f"{stack} is not a stack of the model, which has {', '.join(stacks)}")
+        if not (torch.is_tensor(mask) and mask.dtype == torch.bool):
+            problems.append(f"the mask of {stack} must be a bool tensor, True where padding is")
+    raise_all("profiling: padding does not fit the model:", problems)
+    return {stack: ~mask for stack, mask in masks.items()}
+
+
+def _fitting(keep: Tensor, branch: Tensor, name: str) -> Tensor:
+    """Return a mask on the branch's device.
+
+    Raises:
+        AdminError: if it is not of the branch's shape without channels.
+    """
+    if keep.shape != branch.shape[:-1]:
+        raise AdminError(
+            f"profiling: the padding mask is {_shape(keep)}, but what {name} adds is "
+            f"{_shape(branch)}, so the mask must be {_shape(branch[..., 0])}"
+        )
+    return keep.to(branch.device)
+
+
+def _shape(x: Tensor) -> str:
+    return " x ".join(str(size) for size in x.shape)
+
+
+@torch.no_grad()
+def _restore(saved: Iterable[tuple[Tensor, Tensor]]) -> None:
+    for omega, value in saved:
+        omega.copy_(value)

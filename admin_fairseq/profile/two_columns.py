@@ -6,16 +6,18 @@ The first is a running number, which starts again at 1 for the decoder, the seco
 import re
 from collections import OrderedDict
 
+from ..sites import STACKS, roles_of
 from .checks import number_in
 from .data import Profile, SiteProfile
 
-ENCODER_SITES = ("self_attn_residual", "ffn_residual")
-DECODER_SITES = ("self_attn_residual", "encoder_attn_residual", "ffn_residual")
 
+def parse_two_columns(text: str) -> Profile:
+    """Return the Profile that a text of two columns tells.
 
-def parse_two_columns(text):
-    """Return the Profile that a text of two columns tells; ValueError if it is something else, or cut short."""
-    stacks = []
+    Raises:
+        ValueError: if it is something else, or cut short.
+    """
+    stacks: list[list[float]] = []
     for number, line in enumerate(text.rstrip("\n").split("\n"), 1):
         cells = line.split()
         if len(cells) != 2 or not re.fullmatch("[0-9]{1,6}", cells[0]):
@@ -31,20 +33,21 @@ def parse_two_columns(text):
     return Profile(_named(stacks), OrderedDict(format="two columns (profile.ratio.init)"))
 
 
-def _named(stacks):
-    """Give the omegas of two stacks, a list each, the names of their sites."""
-    if (
-        len(stacks) != 2
-        or len(stacks[0]) % len(ENCODER_SITES)
-        or len(stacks[1]) % len(DECODER_SITES)
-    ):
-        found = " and ".join(str(len(stack)) for stack in stacks[:10]) or "no"
+def _named(stacks: list[list[float]]) -> "OrderedDict[str, SiteProfile]":
+    """Give the omegas of an encoder and a decoder, a list each, the names of their sites."""
+    whole = len(stacks) == len(STACKS)
+    for stack, omegas in zip(STACKS, stacks):
+        whole = whole and len(omegas) % len(roles_of(stack)) == 0
+    if not whole:
+        found = " and ".join(str(len(omegas)) for omegas in stacks[:10]) or "no"
         raise ValueError(
-            f"the two-column profile is cut short: {found} sites, where an encoder has 2 a layer and a decoder 3"
+            f"the two-column profile is cut short: {found} sites, "
+            "where an encoder has 2 a layer and a decoder 3"
         )
     sites = OrderedDict()
-    for stack, kinds, omegas in zip(("encoder", "decoder"), (ENCODER_SITES, DECODER_SITES), stacks):
+    for stack, omegas in zip(STACKS, stacks):
+        roles = roles_of(stack)
         for i, omega in enumerate(omegas):
-            name = f"{stack}.layers.{i // len(kinds)}.{kinds[i % len(kinds)]}"
-            sites[name] = SiteProfile(omega)
+            layer, role = divmod(i, len(roles))
+            sites[f"{stack}.layers.{layer}.{roles[role].name}"] = SiteProfile(omega)
     return sites

@@ -9,7 +9,7 @@ from fairseq.optim.fp16_optimizer import FP16Optimizer
 from admin_fairseq import training
 from admin_fairseq.errors import AdminError
 from admin_fairseq.profile import file as profile_file
-from admin_fairseq.profile.fill import fill_master_weights
+from admin_fairseq.profile.master_weights import fill_master_weights
 from admin_fairseq.residual import named_sites
 from tests.helpers import adaptive, arguments, batch, build, build_from, task
 
@@ -124,7 +124,7 @@ def test_only_what_is_a_profile_is_overwritten(tmp_path, monkeypatch, init_type)
     path.write_text("the 100\n")
     on_task, model = prepare(tmp_path, init_type, monkeypatch, admin_profile=str(path))
     with pytest.raises(
-        AdminError, match="dict.txt: is there, is no profile, and would be overwritten"
+        AdminError, match="dict.txt: this file is not a profile, and is not overwritten"
     ):
         train_step(on_task, model, batch())
     assert path.read_text() == "the 100\n"

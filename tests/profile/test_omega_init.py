@@ -15,12 +15,8 @@ from admin_fairseq import training
 from admin_fairseq.errors import AdminError
 from admin_fairseq.profile import file as profile_file
 from admin_fairseq.profile.data import Profile, SiteProfile
-from admin_fairseq.profile.fill import (
-    apply_profile,
-    fill_master_weights,
-    freeze_first,
-    master_weights,
-)
+from admin_fairseq.profile.fill import apply_profile, freeze_first
+from admin_fairseq.profile.master_weights import fill_master_weights, master_weights
 from admin_fairseq.profile.measure import profile_omega
 from admin_fairseq.residual import named_sites
 from tests.helpers import adaptive, batch, build

@@ -36,7 +36,7 @@ def test_files_that_are_none(tmp_path):
     """None is waited for or read without end; the whole test would hang."""
     os.mkfifo(tmp_path / "fifo")
     for other in (tmp_path / "fifo", tmp_path, "/dev/zero", "/dev/null"):
-        assert "no regular file" in refused(other)
+        assert "not a regular file" in refused(other)
     assert "no such profile" in refused(tmp_path / "none")
     (tmp_path / "checkpoint.pt").write_bytes(b"PK\x03\x04\n\xff\xfe\x80")
     assert "line 2 is not UTF-8" in refused(tmp_path / "checkpoint.pt")
@@ -52,7 +52,7 @@ def test_a_file_that_becomes_a_fifo_after_it_was_looked_at(tmp_path, path, monke
     with monkeypatch.context() as patch:
         patch.setattr(os, "stat", lambda *_, **__: looked_at)
         message = refused(tmp_path / "fifo")
-    assert "no regular file" in message
+    assert "not a regular file" in message
 
 
 def test_only_profiles_may_be_replaced(tmp_path, path):
@@ -72,7 +72,7 @@ def test_only_profiles_may_be_replaced(tmp_path, path):
 def test_save_replaces_only_regular_files(tmp_path):
     os.mkfifo(tmp_path / "fifo")
     for other in (tmp_path / "fifo", tmp_path):
-        with pytest.raises(AdminError, match="no regular file"):
+        with pytest.raises(AdminError, match="not a regular file"):
             save(made_up(), other)
     assert os.listdir(tmp_path) == ["fifo"]
 
@@ -181,14 +181,18 @@ def test_older_files_must_obey_the_recursion(tmp_path):
     [
         ("encoder.layers.1.ffn_residual", "encoder.layers.2.ffn_residual", "is out of order"),
         ("decoder.layers.1.self_attn", "decoder.layers.2.self_attn", "is out of order"),
-        ("encoder.layers.0.self_attn", "encoder.layers.1.ffn", "stands there twice"),
+        ("encoder.layers.0.self_attn", "encoder.layers.1.ffn", "appears twice"),
         (
             "decoder.layers.0.encoder_attn",
             "decoder.layers.0.enc\u00f6der_attn",
-            "is no residual site",
+            "is not a residual site",
         ),
-        ("encoder.layers.0.self_attn", "encoder.layers.00.self_attn", "is no residual site"),
-        ("decoder.layers.1.ffn_residual", "decoder.layers.1.ffn_residual ", "is no residual site"),
+        ("encoder.layers.0.self_attn", "encoder.layers.00.self_attn", "is not a residual site"),
+        (
+            "decoder.layers.1.ffn_residual",
+            "decoder.layers.1.ffn_residual ",
+            "is not a residual site",
+        ),
     ],
 )
 def test_older_files_must_have_the_sites_of_a_transformer(tmp_path, old, new, problem):

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from admin_fairseq.errors import AdminError
 from admin_fairseq.profile import file as profile_file
 from admin_fairseq.profile.data import Profile, SiteProfile
-from admin_fairseq.profile.file import load, save, table
+from admin_fairseq.profile.file import load, save
+from admin_fairseq.profile.text import table
 from tests.profiles import OLDER, made_up
 
 omegas = st.floats(min_value=1e-4, max_value=1e4)
@@ -99,7 +100,7 @@ def test_every_truncation_of_a_two_column_file_is_noticed_line_by_line(tmp_path)
         (lambda t: t.replace("\t2.25\t", "\ttwo\t"), "'two' is not a number"),
         (lambda t: t.replace("\t2.25\t", "\t-\t", 1), "omega is missing"),
         (lambda t: t.replace("\t2.25\t", "\t"), "3 columns instead of 4"),
-        (lambda t: t.replace("layers.1.ffn", "layers.0.ffn"), "stands there twice"),
+        (lambda t: t.replace("layers.1.ffn", "layers.0.ffn"), "appears twice"),
         (
             lambda t: re.sub(r"encoder.layers.0.ffn.*\n", "", t),
             "the header says '4' sites, but there are 3",

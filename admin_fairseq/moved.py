@@ -1,0 +1,54 @@
+"""Import paths of release 0.1.0, for one release more.
+
+Then this file goes, with its two mentions in ``__init__``. Each old module is a stand-in that
+imports nothing before something is taken from it.
+"""
+
+import importlib
+import sys
+import warnings
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+MOVED = {
+    "authors": "checkpoints.authors",
+    "average": "checkpoints.average",
+    "ctranslate2_export": "deploy.ctranslate2_export",
+    "export": "deploy.export",
+    "first_step": "profile.first_step",
+    "fold": "deploy.fold",
+    "grow": "checkpoints.grow",
+    "omega_init": "profile.fill",
+    "profile_checks": "profile.checks",
+    "profile_file": "profile.file",
+    "profiling": "profile.measure",
+}
+
+
+class MovedModule(ModuleType):
+    """A module that lives elsewhere now: what is taken from it comes from there, with a warning."""
+
+    def __init__(self, name: str, new_name: str) -> None:
+        super().__init__(name, f"Moved to ``{new_name}``.")
+        self.__spec__ = ModuleSpec(name, loader=None)
+        self._new_name = new_name
+
+    def __getattr__(self, name: str) -> Any:
+        # those who walk over sys.modules (inspect, unittest) ask for such names, and mean no import
+        if name.startswith("__"):
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(self._new_name), name)
+        warnings.warn(
+            f"{self.__name__} is {self._new_name} now, and the old path goes with the next release",
+            FutureWarning,
+            stacklevel=2,
+        )
+        return value
+
+
+def keep_old_paths(package: str) -> None:
+    """Let the old modules of a package be imported."""
+    for old, new in MOVED.items():
+        name = f"{package}.{old}"
+        sys.modules.setdefault(name, MovedModule(name, f"{package}.{new}"))

@@ -1,0 +1,155 @@
+"""Profile <-> a text that a person can read.
+
+::
+
+    # Admin profile. omega scales the shortcut ...
+    # version: 1
+    # sites: 13
+    # seed: 1111
+    # ...
+    #site<TAB>omega<TAB>branch variance<TAB>shortcut variance
+    encoder.layers.0.self_attn_residual<TAB>1.0<TAB>0.0316...<TAB>1.98...
+    ...
+    # checksum: 0123456789abcdef
+    # end of profile
+"""
+
+from collections import OrderedDict
+from typing import Optional
+
+from ..sites import stack_of
+from .checks import CHECKSUM, key_of, number_in, shown, with_checksum
+from .data import Profile, SiteProfile
+
+VERSION = "1"
+TITLE = "# Admin profile"
+ABOUT = (
+    "Admin profile. A residual site computes LayerNorm(f(x) + omega * x); "
+    "omega is the start of its",
+    "learnable vector. Variances are of the branch f(x) and the shortcut omega * x, "
+    "in the profiling pass.",
+)
+COLUMNS = ("site", "omega", "branch variance", "shortcut variance")
+END = "# end of profile"
+
+
+def format_profile(profile: Profile) -> str:
+    """Return a profile's text, with its checksum."""
+    lines = ["# " + line for line in ABOUT]
+    lines += [f"# version: {VERSION}", f"# sites: {len(profile.sites)}"]
+    lines += [f"# {key}: {_one_line(value)}" for key, value in profile.provenance.items()]
+    lines.append("#" + "\t".join(COLUMNS))
+    for name, site in profile.sites.items():
+        values = (site.omega, site.branch_variance, site.shortcut_variance)
+        cells = ["-" if value is None else repr(float(value)) for value in values]
+        lines.append("\t".join([name, *cells]))
+    return with_checksum("\n".join([*lines, END]))
+
+
+def unwritable_names(profile: Profile) -> list[str]:
+    """Return what of a profile's names would not be read as it is written."""
+    problems = []
+    for name in profile.sites:
+        if name.startswith("#") or not _is_word(name):
+            problems.append(f"{shown(name)} cannot be the name of a site")
+    for key in profile.provenance:
+        if key in ("version", "sites", CHECKSUM) or ":" in key or not _is_word(key):
+            problems.append(f"{shown(key)} cannot be the name of a fact")
+    return problems
+
+
+def parse_profile(text: str) -> tuple[Profile, Optional[str]]:
+    """Return the profile that a text tells, and the checksum that it names, None without one.
+
+    Raises:
+        ValueError: naming what is wrong, if it is not a profile, of another version, or cut short.
+            Whether the checksum is right is not looked at.
+    """
+    lines = text.split("\n")
+    header = [line for line in lines if line.startswith("#")]
+    if not header or not header[0].startswith(TITLE):
+        raise ValueError("not a profile: its first line does not say 'Admin profile'")
+    provenance = _parse_header(header[len(ABOUT) :])
+    version = provenance.pop("version", None)
+    count = provenance.pop("sites", None)
+    digits = provenance.pop(CHECKSUM, None)
+    if version != VERSION:
+        raise ValueError(
+            f"profile version {version and shown(version)}, "
+            f"but this release reads version {VERSION}"
+        )
+    if text.rstrip("\n").rsplit("\n", 1)[-1] != END:
+        raise ValueError("the profile is cut short: its last line is missing")
+    sites = _parse_sites(lines)
+    if str(len(sites)) != count:
+        raise ValueError(
+            f"the header says {count and shown(count)} sites, but there are {len(sites)}"
+        )
+    return Profile(sites, provenance), digits
+
+
+def table(profile: Profile) -> str:
+    """Return a profile as a table: one line a site, a blank line between the stacks."""
+    width = max([len(name) for name in profile.sites] + [len(COLUMNS[0])])
+    lines = ["{:<{}}  {:>10}  {:>16}  {:>18}".format(COLUMNS[0], width, *COLUMNS[1:])]
+    stack = None
+    for name, site in profile.sites.items():
+        if stack not in (None, stack_of(name)):
+            lines.append("")
+        stack = stack_of(name)
+        branch, shortcut = _rounded(site.branch_variance), _rounded(site.shortcut_variance)
+        lines.append(f"{name:<{width}}  {site.omega:>10.6f}  {branch:>16}  {shortcut:>18}")
+    return "\n".join(lines)
+
+
+def _rounded(variance: Optional[float]) -> str:
+    return "-" if variance is None else f"{variance:.6f}"
+
+
+def _is_word(text: str) -> bool:
+    return text.isprintable() and text.strip() == text != ""
+
+
+def _one_line(value: object) -> str:
+    """Return a value as printable text in one line."""
+    text = " ".join(str(value).split())
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def _parse_header(lines: list[str]) -> "OrderedDict[str, str]":
+    """Return the keys and values of the lines ``# key: value``; others are remarks."""
+    facts: OrderedDict[str, str] = OrderedDict()
+    for line in lines:
+        key = key_of(line)
+        if key is None:
+            continue
+        if key in facts:
+            raise ValueError(f"the header says {shown(key)} twice")
+        facts[key] = line.partition(":")[2].strip()
+    return facts
+
+
+def _parse_sites(lines: list[str]) -> "OrderedDict[str, SiteProfile]":
+    sites: OrderedDict[str, SiteProfile] = OrderedDict()
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        name, site = _parse_site(number, line)
+        if name in sites:
+            raise ValueError(f"line {number}: {shown(name)} appears twice")
+        sites[name] = site
+    return sites
+
+
+def _parse_site(number: int, line: str) -> tuple[str, SiteProfile]:
+    cells = line.split("\t")
+    if len(cells) != len(COLUMNS):
+        raise ValueError(f"line {number}: {len(cells)} columns instead of {len(COLUMNS)}")
+    omega, branch, shortcut = (_value(cell, number) for cell in cells[1:])
+    if omega is None:
+        raise ValueError(f"line {number}: omega is missing")
+    return cells[0], SiteProfile(omega, branch, shortcut)
+
+
+def _value(cell: str, line: int) -> Optional[float]:
+    return None if cell.strip() == "-" else number_in(cell, line)

@@ -1,0 +1,59 @@
+"""Which program this process runs: our own command, one of fairseq's, or somebody else's."""
+
+import sys
+from pathlib import Path
+
+FAIRSEQ_COMMANDS = (
+    "fairseq-eval-lm",
+    "fairseq-generate",
+    "fairseq-hydra-train",
+    "fairseq-interactive",
+    "fairseq-preprocess",
+    "fairseq-score",
+    "fairseq-train",
+    "fairseq-validate",
+)
+
+
+def is_own_command() -> bool:
+    """Whether this process is ``admin-fairseq``, or ``python -m admin_fairseq``.
+
+    So are the processes that it forks or spawns: they have its arguments. A script of somebody's
+    that is called ``admin-fairseq.py`` is not.
+    """
+    program = _program()
+    if program.name == "__main__.py":
+        return program.resolve() == Path(__file__).resolve().with_name("__main__.py")
+    if program.name == "-m":
+        return _module_being_started() == __package__
+    return program.name == "admin-fairseq"
+
+
+def is_fairseq_command() -> bool:
+    """Whether this process is one of fairseq's commands, however it was started.
+
+    That is as a console script, by ``python -m fairseq_cli.train``, by a script that hands over to
+    fairseq's ``cli_main``, such as the ``train.py`` of its repository, or any of these by torchrun.
+    """
+    program = _program()
+    if program.name in FAIRSEQ_COMMANDS or program.parent.name == "fairseq_cli":
+        return True
+    main = sys.modules.get("__main__")
+    entry = getattr(main, "cli_main", None)
+    is_script = getattr(main, "__file__", None) is not None
+    return is_script and str(getattr(entry, "__module__", "")).startswith("fairseq_cli.")
+
+
+def _program() -> Path:
+    """Return what was started; empty in an interactive interpreter, or an embedded one."""
+    words = getattr(sys, "argv", None) or [""]
+    return Path(str(words[0]))
+
+
+def _module_being_started() -> str:
+    """Return the module that ``python -m`` is looking for: until it is found, argv[0] is "-m"."""
+    started = getattr(sys, "orig_argv", [])  # Python 3.9 does not tell
+    if len(started) <= len(sys.argv):
+        return ""
+    word = started[-len(sys.argv)]
+    return word[2:] if word.startswith("-m") else word
