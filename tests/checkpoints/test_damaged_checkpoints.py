@@ -147,5 +147,5 @@ def test_a_part_that_claims_to_be_a_folder(tmp_path):
     assert data[name - 46 : name - 42] == b"PK\x01\x02"
     data[name - 46 + 38] |= 0x10
     path.write_bytes(data)
-    with pytest.raises(AdminError, match="of another kind than torch writes"):
+    with pytest.raises(AdminError, match="of a kind that torch does not write"):
         load_checkpoint(path)

@@ -209,8 +209,8 @@ def test_other_mistakes(checkpoint, capsys):
     (folder / "bad.txt").write_text("word\n")
     (folder / "grown.pt").write_text("mine")
     for flags, reason in (
-        ([], "is there already"),
-        (["--force", "--new", str(folder / "none")], "none: not there"),
+        ([], "already exists"),
+        (["--force", "--new", str(folder / "none")], "none: does not exist"),
         (["--force", "--new", str(folder / "bad.txt")], "bad.txt: "),
     ):
         assert command(folder, *flags) == 1

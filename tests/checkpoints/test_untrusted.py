@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from admin_fairseq import cli
-from admin_fairseq.checkpoints import flags, load_checkpoint
+from admin_fairseq.checkpoints import flag_types, load_checkpoint
 from admin_fairseq.errors import AdminError
 from admin_fairseq.literal import literal
 from admin_fairseq.options import AdminOptions
@@ -185,8 +185,8 @@ def test_all_wrong_flags_are_told_at_once(trained, tmp_path, capsys):
     )
     error = refused(capsys, "fold", bad, tmp_path / "out.pt")
     assert (
-        "encoder_layers is '2', which is no whole number" in error
-        and "dropout is '0.1', which is no number" in error
+        "encoder_layers is '2', which is not a whole number" in error
+        and "dropout is '0.1', which is not a number" in error
     )
 
 
@@ -240,7 +240,7 @@ def test_nothing_is_fetched_for_a_checkpoint(trained, tmp_path, section):
 def test_a_configuration_that_is_text_is_none(trained, tmp_path):
     """omegaconf would read it as YAML."""
     text = "model: {_name: transformer, encoder_embed_path: /nowhere}"
-    with pytest.raises(AdminError, match="its cfg is no dict"):
+    with pytest.raises(AdminError, match="its cfg is not a dict"):
         checkpoint_utils.load_checkpoint_to_cpu(
             str(changed(trained, tmp_path / "bad.pt", lambda state: state.update(cfg=text)))
         )
@@ -316,7 +316,7 @@ def test_files_without_checksums_still_load(trained, tmp_path, caplog):
     for path in tmp_path.iterdir():
         with caplog.at_level("INFO"):
             assert load_checkpoint(path)["model"].keys() == state["model"].keys()
-        assert "damage cannot be seen" in caplog.text
+        assert "damage cannot be detected" in caplog.text
         caplog.clear()
 
 
@@ -338,14 +338,15 @@ def test_every_flag_of_fairseqs_has_a_check():
     """Whatever fairseq's Transformer takes from flags, today's release and later ones, is checked by its type."""
     nested = [
         f"{prefix}_{flag.name}"
-        for prefix, config in flags.NESTED.items()
+        for prefix, config in flag_types.NESTED.items()
         for flag in fields(config)
     ]
     names = nested + [
         flag.name for config in (TransformerConfig, AdminOptions) for flag in fields(config)
     ]
-    unknown = [name for name in names if name not in flags.CHECKS and not name.endswith("_name")]
-    assert set(unknown) == {"encoder", "decoder", "quant_noise", "init_type", *flags.DICTIONARIES}
+    checks = flag_types.MODEL_CHECKS
+    unknown = [name for name in names if name not in checks and not name.endswith("_name")]
+    assert set(unknown) == {"encoder", "decoder", "quant_noise", "init_type", *flag_types.DICTIONARIES}
 
 
 def test_flags_of_other_models_mean_other_things(tmp_path):
@@ -385,7 +386,7 @@ def test_flags_of_the_task(trained, tmp_path, capsys):
     )
     error = refused(capsys, "fold", bad, tmp_path / "out.pt")
     assert (
-        "task.source_lang is 5, which is no text" in error
+        "task.source_lang is 5, which is not text" in error
         and "task.left_pad_source is 'maybe'" in error
     )
 
