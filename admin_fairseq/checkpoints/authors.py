@@ -37,14 +37,8 @@ from .rebuild import current_names, rebuild
 
 logger = logging.getLogger(__name__)
 
-# theirs -> ours; their rezero* has layers that no release of their code can run
-_INIT_TYPES = {
-    "default": "default",
-    "adaptive-profiling": "adaptive",
-    "adaptive": "adaptive",
-    "deepnet": "deepnet",
-    "looklinear": "looklinear",
-}
+# their init types, which are words of ours as well; no release of their code can run their rezero*
+_INIT_TYPES = ("default", "adaptive-profiling", "adaptive", "deepnet", "looklinear")
 # their parameter of a layer -> our site, by stack
 _OMEGAS = {
     "encoder": {"attention_ratio_change": SELF_ATTENTION, "fc_ratio_change": FEED_FORWARD},
@@ -84,7 +78,7 @@ def import_checkpoint(path: str, output: str, force: bool = False) -> None:
     args = our_args(state.get("args"), path)
     weights = our_weights(state["model"], args)
     model = rebuild(args, weights, path)
-    if args.init_type == "adaptive":
+    if find_method(args.init_type).needs_profile:
         args.admin_omega = {}  # its omegas are among the weights: no profile is looked for
     updates = _updates(state)
     kept = assemble(cfg_of(args), current_names(model, weights), [{"num_updates": updates}])
@@ -135,7 +129,7 @@ def our_args(theirs: Any, path: str) -> Namespace:
     names = [*_model_flags(), *_TASK_FLAGS]
     args = Namespace(**{name: given[name] for name in names if name in given})
     args.task, args.arch, args._name = "translation", "admin_transformer", "admin_transformer"
-    args.init_type = _INIT_TYPES[str(given["init_type"])]
+    args.init_type = str(find_method(given["init_type"]).flags["init_type"])
     for name, default in _LEFT_PAD.items():  # they stored text
         setattr(args, name, str(getattr(args, name, default)) == "True")
     options.complete(args)

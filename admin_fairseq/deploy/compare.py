@@ -5,7 +5,7 @@ from argparse import Namespace
 from typing import Any
 
 import torch
-from torch import nn
+from fairseq.models.transformer import TransformerModel
 
 from ..errors import AdminError
 from ..weights import Weights
@@ -20,7 +20,7 @@ _LONGEST = 40  # tokens of a made-up sentence
 
 @torch.no_grad()
 def compare(
-    model: nn.Module, weights: Weights, args: Namespace, folded: Folded, path: str
+    model: TransformerModel, weights: Weights, args: Namespace, folded: Folded, path: str
 ) -> float:
     """Compare logits of the folded model with the model's on a made-up batch, in float64.
 
@@ -72,7 +72,7 @@ def compare(
     return stored_difference
 
 
-def _made_up_batch(model: nn.Module, sentences: int = 8, seed: int = 1) -> dict[str, Any]:
+def _made_up_batch(model: TransformerModel, sentences: int = 8, seed: int = 1) -> dict[str, Any]:
     """Return a ``net_input`` of random tokens, in sentences of different lengths.
 
     All are B x T, with source padded left and target padded right, as fairseq pads.
@@ -107,7 +107,7 @@ def _rounded_otherwise(weights: Weights, seed: int = 1) -> Weights:
     return moved
 
 
-def _hint_of_derived_classes(model: nn.Module) -> str:
+def _hint_of_derived_classes(model: TransformerModel) -> str:
     """Return a sentence about a user's own classes, if any: they may compute something else."""
     layers = [*model.encoder.layers, *model.decoder.layers]
     foreign = set()

@@ -28,7 +28,6 @@ from dataclasses import dataclass, field
 import torch
 from fairseq.models.transformer import TransformerModel
 from fairseq.modules import SinusoidalPositionalEmbedding
-from torch import nn
 
 from ..errors import AdminError
 from ..init_types import method_of
@@ -63,7 +62,7 @@ class Folded:
 
 
 @torch.no_grad()
-def fold(model: nn.Module) -> TransformerModel:
+def fold(model: TransformerModel) -> TransformerModel:
     """Return a stock fairseq ``transformer`` with the outputs of ``model``, which is left as it is.
 
     Args:
