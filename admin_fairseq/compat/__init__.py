@@ -1,8 +1,9 @@
-"""Workarounds for fairseq on today's Python, torch and numpy; each does nothing where fairseq is sound.
+"""Workarounds for fairseq on today's Python, torch and numpy.
 
-Importing the plugin applies them: ``--user-dir`` imports it while the command line is parsed, before
-any file is read. What is broken was measured on ve-fairseq 0.12.3 (fairseq's main branch) with torch
-2.13 and numpy 2.3. One module an idea:
+Each is tested for, and does nothing where fairseq is sound. Importing the plugin applies them:
+``--user-dir`` imports it while the command line is parsed, before any file is read. What is broken
+was measured on ve-fairseq 0.12.3 (fairseq's main branch) with torch 2.13 and numpy 2.3. One module
+an idea:
 
 - ``loading``       torch.load refuses what fairseq keeps in its checkpoints, and takes damaged ones
 - ``saving``        what fairseq saves becomes plain values
@@ -21,8 +22,8 @@ any file is read. What is broken was measured on ve-fairseq 0.12.3 (fairseq's ma
 - ``shutdown``      ending a process in the middle of an epoch
 - ``marks``         which functions have their workaround already
 
-The modules import fairseq inside of their functions: while it is imported it logs about tensorboardX,
-even to those who only read a table, and :func:`apply` silences that first.
+The modules import fairseq inside of their functions: while it is imported it logs about
+tensorboardX, even to those who only read a table, and :func:`apply` silences that first.
 """
 
 import atexit

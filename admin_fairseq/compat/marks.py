@@ -1,7 +1,7 @@
 """Which functions have their workaround already: applying one twice changes nothing.
 
-One function of fairseq's may be wrapped by several workarounds; each tells itself from the others by
-a name.
+One function of fairseq's may be wrapped by several workarounds; each tells itself from the others
+by a name.
 """
 
 from typing import Any, TypeVar

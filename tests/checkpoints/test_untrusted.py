@@ -104,7 +104,7 @@ def test_fairseqs_own_commands_evaluate_nothing(trained, data_bin, tmp_path):
 
 
 def test_the_trap_would_snap(tmp_path, monkeypatch):
-    """Without the mend fairseq runs the text."""
+    """Without the workaround fairseq runs the text."""
     monkeypatch.delattr(utils, "eval")
     utils.eval_str_list(TRAP.format(tmp_path / "ran"))
     assert (tmp_path / "ran").exists()
@@ -346,7 +346,13 @@ def test_every_flag_of_fairseqs_has_a_check():
     ]
     checks = flag_types.MODEL_CHECKS
     unknown = [name for name in names if name not in checks and not name.endswith("_name")]
-    assert set(unknown) == {"encoder", "decoder", "quant_noise", "init_type", *flag_types.DICTIONARIES}
+    assert set(unknown) == {
+        "encoder",
+        "decoder",
+        "quant_noise",
+        "init_type",
+        *flag_types.DICTIONARIES,
+    }
 
 
 def test_flags_of_other_models_mean_other_things(tmp_path):

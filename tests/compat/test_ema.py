@@ -98,7 +98,7 @@ def test_a_resumed_average_goes_on(data_bin, tmp_path, fp32):
 
 
 def test_an_average_that_lost_its_layer_norms(data_bin, tmp_path):
-    """Checkpoints of fairseq without the mend: the average says version 1 and has no last LayerNorm."""
+    """Checkpoints of fairseq without the workaround: the average says version 1 and has no last LayerNorm."""
     flags = ["--store-ema", "--ema-decay", "0.7"]
     run_training(data_bin, tmp_path, 2, *flags)
     last = tmp_path / "checkpoint_last.pt"
