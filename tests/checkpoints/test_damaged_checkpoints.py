@@ -1,4 +1,4 @@
-"""1,000 damaged checkpoints: each is refused with one message, or has the weights that were written."""
+"""1,000 damaged checkpoints: each is refused with one message, or has the weights as written."""
 
 import random
 
@@ -30,7 +30,7 @@ def trained(data_bin, tmp_path_factory):
 
 
 def damaged(data, chance):
-    """Return data with one of the damages that disks, networks and editors do; most of them are small."""
+    """Return data with one of the damages that disks, networks and editors do; most are small."""
     data = bytearray(data)
     at = chance.randrange(len(data))
     kind = chance.choice(

@@ -163,7 +163,7 @@ def test_data_loading_ends_before_the_process(taken):
 
 
 def test_a_process_in_the_middle_of_an_epoch_ends_cleanly():
-    """The thread is busy in torch when the main thread leaves; without the workaround this aborts, mostly."""
+    """The thread is busy in torch when the main thread leaves: mostly an abort by itself."""
     program = """if True:
         import sys, torch
         import admin_fairseq

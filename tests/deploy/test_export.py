@@ -1,4 +1,4 @@
-"""Folded checkpoints and CTranslate2 models, through the commands that users type, without the plugin."""
+"""Folded checkpoints and CTranslate2 models, through users' commands, without the plugin."""
 
 import copy
 import os
@@ -17,15 +17,16 @@ from admin_fairseq.deploy.compare import compare
 from admin_fairseq.deploy.ctranslate2_export import put_in_place
 from admin_fairseq.deploy.fold import fold_state
 from admin_fairseq.deploy.int8_noise import noise_growth
-from admin_fairseq.sites import SiteName
 from admin_fairseq.residual import named_sites
+from admin_fairseq.sites import SiteName
 from tests.helpers import USER_DIR, adaptive, run, train
 
 GENERATE = """
 import sys
 from fairseq_cli.generate import cli_main
 cli_main()
-assert not [name for name in sys.modules if name.startswith("admin_fairseq")], "a stock environment has no plugin"
+plugin = [name for name in sys.modules if name.startswith("admin_fairseq")]
+assert not plugin, "a stock environment has no plugin"
 """
 
 
@@ -104,7 +105,8 @@ def test_fold_says_what_it_does(folded):
         and "parameters beside those of omega: +" in log
     )
     found = re.search(
-        r"logits differ by (\S+) at most, and by (\S+) as they are stored \(rounding of the weights alone: (\S+)\)",
+        r"logits differ by (\S+) at most, and by (\S+) as they are stored "
+        r"\(rounding of the weights alone: (\S+)\)",
         log,
     )
     assert (
@@ -120,7 +122,7 @@ def test_safe_needs_nothing_in_a_stock_environment(data_bin, folded, translation
 
 
 def test_usual_is_what_fairseq_writes(data_bin, folded, translations):
-    """torch >= 2.6 refuses a Namespace, which every checkpoint of fairseq's holds, until it is told to trust."""
+    """torch >= 2.6 refuses the Namespace of fairseq's checkpoints, until it is told to trust."""
     assert (
         lines(generate(data_bin, folded["usual"], TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD="1"), "H")
         == translations
@@ -383,7 +385,7 @@ def exported(trained):
 
 
 def test_ctranslate2_translates_alike(data_bin, trained, exported):
-    """Greedily: with a beam the two programs end their search by rules of their own, and now and then elsewhere."""
+    """Greedily: with a beam the two programs end their search by rules of their own."""
     output = generate(data_bin, trained, USER_DIR, beam=1)
     sources, expected = lines(output, "S"), lines(output, "H")
     translator = ctranslate2.Translator(str(exported), device="cpu")

@@ -1,4 +1,4 @@
-"""Folding: the stock model's outputs are the Admin model's, whatever the architecture and the omegas."""
+"""Folding: the stock model's outputs are the Admin model's, whatever its flags and omegas."""
 
 import copy
 
