@@ -24,10 +24,7 @@ from fairseq.modules.checkpoint_activations import checkpoint_wrapper
 
 from . import options, rules
 from .errors import AdminError, raise_all
-from .init_types import measures, method_of
 from .layers import FASTPATH_COPIES, AdminDecoderLayer, AdminEncoderLayer
-from .profile import fill as omega_init
-from .residual import named_sites
 from .weights import check_scales, depths, differences
 
 
@@ -112,10 +109,14 @@ class AdminTransformerModel(TransformerModel):
 
     @classmethod
     def build_model(cls, args, task):
-        """Build the model; ``--init-type adaptive`` fills its omegas from the profile.
+        """Build the model. Its omegas are 1 until a profile or a checkpoint says what they are.
+
+        Args:
+            args: fairseq's Namespace of flags, or hydra's configuration; completed in place.
+            task: fairseq's, for its dictionaries.
 
         Raises:
-            AdminError: if flags contradict each other, or the profile is missing or does not fit.
+            AdminError: if flags contradict each other.
         """
         stored, args = args, options.complete(args)
         rules.check(args)
@@ -123,12 +124,6 @@ class AdminTransformerModel(TransformerModel):
         with options.embeddings_from_checkpoint(args):
             model = super().build_model(args, task)
         model.flags = args  # as the command line has them; fairseq's model.cfg nests them
-        if args.freeze_first_omega:
-            omega_init.freeze_first(model)
-        if measures(args):
-            model.register_forward_pre_hook(refuse_unmeasured)
-        elif method_of(args).needs_profile:
-            options.store(stored, {"admin_omega": omega_init.start(model, args)})
         return model
 
     @classmethod
@@ -154,28 +149,6 @@ class AdminTransformerModel(TransformerModel):
         result = super().load_state_dict(state_dict, strict, model_cfg, args)
         self.restored = True
         return result
-
-
-def refuse_unmeasured(model, inputs):
-    """Refuse to train with omegas that were not measured yet; a forward pre-hook.
-
-    fairseq's trainer measures before the first step (see ``training``). A training loop of one's own would go on
-    with omega = 1, which is plain Post-LN.
-
-    Raises:
-        AdminError: with the lines that such a loop needs.
-    """
-    if not (model.training and torch.is_grad_enabled()):
-        return
-    omegas = [site.omega for site in named_sites(model).values()]
-    if not model.restored and all(bool((omega == 1).all()) for omega in omegas):
-        raise AdminError(
-            f"--init-type {model.flags.init_type}: this model is trained before its omegas were measured, which only "
-            "fairseq-train's trainer does by itself. In a training loop of your own, before the first step and on its batch:\n"
-            "  from admin_fairseq.profiling import profile_omega\n"
-            "  from admin_fairseq.omega_init import apply_profile\n"
-            "  apply_profile(model, profile_omega(model, sample))"
-        )
 
 
 def check_fit(model, state_dict, model_cfg=None):

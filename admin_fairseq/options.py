@@ -1,12 +1,16 @@
-"""The plugin's flags, and the combinations of flags that cannot work."""
+"""The plugin's flags, and what the flags of a run say of its files. Which of them are refused: ``rules``.
+
+fairseq reads the types of ``AdminOptions`` when it makes flags. As strings, which is what
+``from __future__ import annotations`` makes of them, or as ``X | None`` they break every command of
+fairseq's: this module has neither.
+"""
 
 import glob
-import logging
 import os
 import shlex
 import sys
 from argparse import Namespace
-from collections import OrderedDict
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, fields
 from typing import Any, Optional
@@ -16,12 +20,13 @@ from omegaconf import OmegaConf, open_dict
 
 from .init_types import OUTPUT_CHANGES, canonical_flags, init_type_words
 
-logger = logging.getLogger(__name__)
+EMBED_PATHS = ("encoder_embed_path", "decoder_embed_path")
+LAST_CHECKPOINT = "checkpoint_last.pt"
 
 
 @dataclass
 class AdminOptions(FairseqDataclass):
-    """Flags of the ``admin_transformer`` architectures, beside those of fairseq's ``transformer``."""
+    """Flags of the ``admin_transformer`` architectures, beside those of ``transformer``."""
 
     init_type: ChoiceEnum(init_type_words()) = field(
         default="default",
@@ -36,7 +41,8 @@ class AdminOptions(FairseqDataclass):
     analytic_output_change: ChoiceEnum(OUTPUT_CHANGES) = field(
         default="O(logn)",
         metadata={
-            "help": "how the output change of an analytic model grows with the number n of residual sites"
+            "help": "how the output change of an analytic model grows with the number n of "
+            "residual sites"
         },
     )
     analytic_constant: bool = field(
@@ -46,15 +52,15 @@ class AdminOptions(FairseqDataclass):
     xavier_ffn: bool = field(
         default=False,
         metadata={
-            "help": "start feed-forward weights with Xavier's distribution and zero biases, as fairseq 0.9 and the "
-            "papers did; fairseq starts them smaller since 0.10"
+            "help": "start feed-forward weights with Xavier's distribution and zero biases, as "
+            "fairseq 0.9 and the papers did; fairseq starts them smaller since 0.10"
         },
     )
     trace_interval: int = field(
         default=0,
         metadata={
-            "help": "every N updates, log omega, beta and gradient norm of every residual site, next to "
-            "fairseq's own figures (--tensorboard-logdir shows them); 0: never"
+            "help": "every N updates, log omega, beta and gradient norm of every residual site, next "
+            "to fairseq's own figures (--tensorboard-logdir shows them); 0: never"
         },
     )
     admin_profile: Optional[str] = field(
@@ -73,11 +79,15 @@ class AdminOptions(FairseqDataclass):
     )
 
 
-EMBED_PATHS = ("encoder_embed_path", "decoder_embed_path")
 ADMIN_FLAGS = tuple(flag.name for flag in fields(AdminOptions) if flag.name != "_name")
 
 
-def complete(args):
+def defaults() -> dict[str, Any]:
+    """Return the plugin's flags with their defaults."""
+    return {flag.name: flag.default for flag in fields(AdminOptions) if flag.name in ADMIN_FLAGS}
+
+
+def complete(args: Any) -> Namespace:
     """Return ``args`` with the flags that it lacks: models may be built from code, or by hydra.
 
     A Namespace is completed in place; hydra's DictConfig, which fairseq reads only in part for a
@@ -85,15 +95,10 @@ def complete(args):
     """
     if OmegaConf.is_config(args):
         args = Namespace(**OmegaConf.to_container(args, resolve=True))
-    for flag in fields(AdminOptions):
-        if flag.name != "_name" and not hasattr(args, flag.name):
-            setattr(args, flag.name, flag.default)
+    for name, default in defaults().items():
+        if not hasattr(args, name):
+            setattr(args, name, default)
     return args
-
-
-def defaults() -> dict[str, Any]:
-    """Return the plugin's flags with their defaults."""
-    return {flag.name: flag.default for flag in fields(AdminOptions) if flag.name != "_name"}
 
 
 def canonicalize(args: Namespace, stored_args: Any) -> None:
@@ -104,15 +109,24 @@ def canonicalize(args: Namespace, stored_args: Any) -> None:
         stored_args: those that fairseq stores: the same object, or hydra's configuration.
     """
     changed = canonical_flags(args)
-    vars(args).update(changed)
+    store(args, changed)
     store(stored_args, changed)
 
 
-def store(stored_args: Any, flags: dict[str, Any]) -> None:
-    """Put flags into the arguments that fairseq stores in checkpoints: a Namespace or a DictConfig."""
-    with open_dict(stored_args) if OmegaConf.is_config(stored_args) else nullcontext():
+def store(args: Any, flags: dict[str, Any]) -> None:
+    """Put flags into a Namespace or one of hydra's configurations."""
+    with open_dict(args) if OmegaConf.is_config(args) else nullcontext():
         for name, value in flags.items():
-            setattr(stored_args, name, value)
+            setattr(args, name, value)
+
+
+def stored_omegas(args: Namespace) -> Optional[dict[str, float]]:
+    """Return the omegas that a training started from; None where no training has begun.
+
+    They lie beside the flags in checkpoints, ``{site: omega}``. Empty, they came with the weights
+    of another checkpoint.
+    """
+    return getattr(args, "admin_omega", None)
 
 
 def only_profiles(args: Namespace) -> bool:
@@ -120,38 +134,49 @@ def only_profiles(args: Namespace) -> bool:
     return str(args.init_type) == "adaptive-profiling"
 
 
-def profile_path(args):
+def profile_path(args: Namespace) -> str:
     """Return where the run's profile lies."""
-    return args.admin_profile or os.path.join(
-        getattr(args, "save_dir", None) or "", "admin.profile"
-    )
+    save_dir = getattr(args, "save_dir", None) or ""
+    return args.admin_profile or os.path.join(save_dir, "admin.profile")
 
 
-def checkpoint_to_restore(args):
+def checkpoint_to_restore(args: Namespace) -> Optional[str]:
     """Return the checkpoint that fairseq-train will load before training, or None.
 
-    Follows ``fairseq.checkpoint_utils.load_checkpoint``: a file that is not there is not loaded.
+    Follows ``fairseq.checkpoint_utils.load_checkpoint``: a file that does not exist is not loaded.
     fairseq-hydra-train does not tell a model of its checkpoints: there it is always None.
     """
     if not hasattr(args, "save_dir") and not hasattr(args, "restore_file"):
         return None
-    restore_file = getattr(args, "restore_file", None) or "checkpoint_last.pt"
+    restore_file = getattr(args, "restore_file", None) or LAST_CHECKPOINT
     suffix = getattr(args, "checkpoint_suffix", None) or ""
-    if restore_file == "checkpoint_last.pt":
-        save_dir = getattr(args, "save_dir", None) or ""
+    candidates = [restore_file.replace(".pt", suffix + ".pt")]
+    if restore_file == LAST_CHECKPOINT:
         candidates = [
-            os.path.join(save_dir, f"checkpoint_last{suffix}.pt"),
-            getattr(args, "continue_once", None),
-            getattr(args, "finetune_from_model", None),
+            os.path.join(getattr(args, "save_dir", None) or "", candidates[0]),
+            getattr(args, "continue_once", None) or "",
+            getattr(args, "finetune_from_model", None) or "",
         ]
-    else:
-        candidates = [restore_file.replace(".pt", suffix + ".pt")]
-    return next((path for path in candidates if path and os.path.isfile(path)), None)
+    for path in candidates:
+        if os.path.isfile(path):
+            return path
+    return None
+
+
+def checkpoints_in(args: Namespace) -> list[str]:
+    """Return the checkpoints in the run's --save-dir."""
+    save_dir = getattr(args, "save_dir", None)
+    if not save_dir:
+        return []
+    return sorted(glob.glob(os.path.join(glob.escape(save_dir), "checkpoint*.pt")))
 
 
 @contextmanager
-def embeddings_from_checkpoint(args):
-    """Let no ``--*-embed-path`` be read where a checkpoint brings the embeddings: the files may be gone by then."""
+def embeddings_from_checkpoint(args: Namespace) -> Iterator[None]:
+    """Let no ``--*-embed-path`` be read where a checkpoint brings the embeddings.
+
+    The files may be gone by then.
+    """
     paths = {name: getattr(args, name, None) for name in EMBED_PATHS}
     if checkpoint_to_restore(args):
         vars(args).update(dict.fromkeys(EMBED_PATHS))
@@ -161,27 +186,18 @@ def embeddings_from_checkpoint(args):
         vars(args).update(paths)
 
 
-def checkpoints_in(args):
-    """Return the checkpoints in the run's --save-dir."""
-    save_dir = getattr(args, "save_dir", None)
-    return (
-        sorted(glob.glob(os.path.join(glob.escape(save_dir), "checkpoint*.pt"))) if save_dir else []
-    )
-
-
-def describe(args):
+def describe(args: Namespace) -> dict[str, str]:
     """Return what of a model its profile depends on, beside its depth: name -> value, as text."""
-    facts = OrderedDict()
+    facts: dict[str, str] = {}
     for name in ("embed_dim", "ffn_embed_dim", "attention_heads"):
-        facts[name.replace("_", " ")] = (
-            f"{getattr(args, 'encoder_' + name)}-{getattr(args, 'decoder_' + name)}"
-        )
+        encoder, decoder = (getattr(args, f"{stack}_{name}") for stack in ("encoder", "decoder"))
+        facts[name.replace("_", " ")] = f"{encoder}-{decoder}"
     facts["activation"] = str(args.activation_fn)
     facts["layernorm embedding"] = "yes" if args.layernorm_embedding else "no"
     return facts
 
 
-def command_line(**changed_flags):
+def command_line(**changed_flags: Optional[str]) -> str:
     """Return this process's command with other values of some flags; None removes a flag.
 
     ``command_line(init_type="adaptive", encoder_layerdrop=None)``
@@ -193,5 +209,6 @@ def command_line(**changed_flags):
         while flag in words:
             at = words.index(flag)
             del words[at : at + 2]
-        words += [] if value is None else [flag, value]
+        if value is not None:
+            words += [flag, value]
     return " ".join(shlex.quote(word) for word in words)

@@ -24,7 +24,7 @@ STAGES = "use adaptive-profiling, then adaptive"
 
 
 def check(args: Namespace) -> None:
-    """Refuse flags that contradict each other.
+    """Refuse flags that no model can be built from.
 
     Raises:
         AdminError: with every reason at once.
@@ -78,9 +78,17 @@ def reasons_against(args: Namespace, method: Method) -> list[str]:
         reasons += REASONS[rule](args)
     if str(args.init_type) in find_method("default").aliases:
         reasons += normalize_before(args)
-    if measures(args):
-        reasons += against_measuring(args)
     return reasons
+
+
+def check_training(args: Namespace) -> None:
+    """Refuse what contradicts a training with these flags, beyond what :func:`check` refuses.
+
+    Raises:
+        AdminError: with every reason at once.
+    """
+    reasons = against_measuring(args) if measures(args) else []
+    raise_all(f"--init-type {args.init_type} cannot work with:", reasons)
 
 
 def base_layers(args: Namespace) -> list[str]:

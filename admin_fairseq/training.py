@@ -1,63 +1,154 @@
-"""What ``--init-type`` and ``--trace-interval`` do in a training: hung on to fairseq's trainer from outside.
+"""What ``--init-type`` and ``--trace-interval`` do in a training: hung on from outside.
 
-A model does not know who trains it: ``model`` builds, and what is built from a checkpoint, for generation, folding
-or analysis, is the same whatever training wrote it. fairseq-train and fairseq-hydra-train give each model to one
-``Trainer``, and nobody else does; that is where a training begins.
+A model does not know who trains it: ``model`` builds, and what is built from a checkpoint, for
+generation, folding or analysis, is the same whatever training wrote it. fairseq-train and
+fairseq-hydra-train give each model to one ``Trainer``, and nobody else does; that is where a
+training begins (:func:`prepare`).
+
+A training loop of one's own calls :func:`set_up` for omegas from a profile, or ``profile_omega``
+and ``apply_profile`` on its first batch. One that does neither is stopped at its first step: with
+omega = 1 it would train plain Post-LN.
 """
+
+from __future__ import annotations
 
 import functools
 import logging
 from typing import Any
 
+import torch
 from fairseq.trainer import Trainer
+from torch import nn
 
-from . import options, trace
+from . import options, rules, trace
 from .compat.marks import is_mended, mark
-from .init_types import measures
+from .errors import AdminError
+from .init_types import measures, method_of
 from .model import AdminTransformerModel
-from .profile import first_step
-from .profile.fill import fill_master_weights
+from .profile import fill, first_step
+from .sites import first_sites, named_sites
 
 logger = logging.getLogger(__name__)
 
 
 def install() -> None:
-    """Have every ``Trainer`` begin a training the way the model's ``--init-type`` says. Twice changes nothing."""
-    construct, build_optimizer = Trainer.__init__, Trainer._build_optimizer
-    if is_mended(construct, by="training"):
+    """Have every ``Trainer`` begin a training as the model's ``--init-type`` says, and watch loops
+    of one's own. Twice changes nothing.
+    """
+    if is_mended(Trainer.__init__, by="training"):
         return
+    construct, build_optimizer = Trainer.__init__, Trainer._build_optimizer
+    build_model = AdminTransformerModel.build_model.__func__
 
     @functools.wraps(construct)
-    def begin(self, cfg, task, model, *args, **kwargs):
+    def begin(self: Trainer, cfg: Any, task: Any, model: nn.Module, *args: Any, **named: Any):
         if isinstance(model, AdminTransformerModel):
-            prepare(model, task)
-        construct(self, cfg, task, model, *args, **kwargs)
+            prepare(model, task, stored_args=getattr(cfg, "model", cfg))
+        construct(self, cfg, task, model, *args, **named)
 
     @functools.wraps(build_optimizer)
-    def build(self):
+    def build_with_omegas(self: Trainer) -> None:
         build_optimizer(self)
         if isinstance(self._model, AdminTransformerModel):
             start_master_weights(self._model, self._optimizer)
 
-    Trainer.__init__, Trainer._build_optimizer = mark(begin, by="training"), mark(build)
+    @functools.wraps(build_model)
+    def build_watched(cls: type, args: Any, task: Any) -> AdminTransformerModel:
+        model = build_model(cls, args, task)
+        if method_of(model.flags).needs_profile and options.stored_omegas(model.flags) is None:
+            model.register_forward_pre_hook(refuse_without_omegas)
+        return model
+
+    Trainer.__init__ = mark(begin, by="training")
+    Trainer._build_optimizer = mark(build_with_omegas, by="training")
+    AdminTransformerModel.build_model = classmethod(build_watched)
 
 
-def prepare(model: AdminTransformerModel, task: Any) -> None:
-    """Hang on to ``task`` what has to happen while it trains ``model``."""
+def prepare(model: AdminTransformerModel, task: Any, stored_args: Any = None) -> None:
+    """Begin a training as fairseq-train does it; before its optimizer, or copies of the model.
+
+    Args:
+        model: just built, and not wrapped.
+        task: fairseq's; what happens while it trains the model is hung on to it.
+        stored_args: see :func:`set_up`.
+
+    Raises:
+        AdminError: if flags contradict each other, or the profile is missing or does not fit.
+    """
     args = model.flags
-    restore_file = getattr(args, "restore_file", None) or "checkpoint_last.pt"
-    if restore_file != "checkpoint_last.pt" and not options.checkpoint_to_restore(args):
+    rules.check_training(args)
+    restore_file = getattr(args, "restore_file", None) or options.LAST_CHECKPOINT
+    if restore_file != options.LAST_CHECKPOINT and not options.checkpoint_to_restore(args):
         logger.warning(
             "--restore-file %s: no such file; the training starts at the beginning", restore_file
         )
+    set_up(model, stored_args)
     if args.trace_interval:
         trace.trace_training(model, args, task)
     if measures(args):
         first_step.profile_at_first_step(model, args, task)
 
 
+def set_up(model: AdminTransformerModel, stored_args: Any = None) -> None:
+    """Make a model that was just built ready to be trained.
+
+    Its omegas are filled from the profile (``--init-type adaptive``), unless the flags name a
+    checkpoint that brings them, and the first ones are frozen (``--freeze-first-omega``).
+
+    Args:
+        model: not wrapped, and not yet known to an optimizer.
+        stored_args: the flags that fairseq stores in checkpoints, a Namespace or hydra's
+            configuration, which get the omegas too.
+
+    Raises:
+        AdminError: if the profile is missing, damaged or another model's.
+    """
+    args = model.flags
+    if args.freeze_first_omega:
+        fill.freeze_first(model)
+    if not method_of(args).needs_profile or measures(args):
+        return
+    omegas = fill.start(model, args)
+    for flags in (args, stored_args):
+        if flags is not None:
+            options.store(flags, {"admin_omega": omegas})
+
+
 def start_master_weights(model: AdminTransformerModel, optimizer: Any) -> None:
-    """Start float32 master copies of omega (``--fp16``, ``--bf16``) from the profile's numbers, not from rounded ones."""
-    omegas = getattr(model.flags, "admin_omega", None)
-    if not measures(model.flags) and omegas and not model.restored:
-        fill_master_weights(optimizer, model, omegas)
+    """Start float32 master copies of omega (``--fp16``, ``--bf16``) from the profile's numbers,
+    not from rounded ones.
+    """
+    omegas = options.stored_omegas(model.flags)
+    if omegas and not measures(model.flags) and not model.restored:
+        fill.fill_master_weights(optimizer, model, omegas)
+
+
+def refuse_without_omegas(model: AdminTransformerModel, inputs: tuple[Any, ...]) -> None:
+    """Refuse to train a model before its omegas were set; a forward pre-hook.
+
+    Raises:
+        AdminError: with the lines that a training loop needs.
+    """
+    if not (model.training and torch.is_grad_enabled()) or model.restored:
+        return
+    sites = named_sites(model)
+    first = [sites[name].omega for name in first_sites(sites)]
+    if model.flags.freeze_first_omega and any(omega.requires_grad for omega in first):
+        raise AdminError(
+            "--freeze-first-omega: only fairseq-train freezes it by itself. In a training loop of "
+            "your own, before the optimizer is made:\n"
+            "  from admin_fairseq.training import set_up\n"
+            "  set_up(model)"
+        )
+    if all(bool((site.omega == 1).all()) for site in sites.values()):
+        raise AdminError(
+            f"--init-type {model.flags.init_type}: this model is trained before its omegas were "
+            "set, which only fairseq-train does by itself. In a training loop of your own, before "
+            "the first step and on its batch:\n"
+            "  from admin_fairseq.profile.measure import profile_omega\n"
+            "  from admin_fairseq.profile.fill import apply_profile\n"
+            "  apply_profile(model, profile_omega(model, sample))\n"
+            "or, with --init-type adaptive and a profile, before the optimizer is made:\n"
+            "  from admin_fairseq.training import set_up\n"
+            "  set_up(model)"
+        )

@@ -64,7 +64,8 @@ def build_from(args, on_task, seed=1):
 
 def adaptive(seed=1, omegas=None, **flags):
     """An Admin model, profile not needed; ``omegas``: one scalar per site, in forward order."""
-    model = build(seed=seed, init_type="adaptive", admin_omega={}, **flags)
+    model = build(seed=seed, init_type="adaptive", **flags)
+    model.load_state_dict(model.state_dict())  # as a checkpoint's, it is trained as it is
     if omegas is not None:
         from admin_fairseq.residual import named_sites
 

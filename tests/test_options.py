@@ -4,9 +4,9 @@ import sys
 
 import pytest
 
-from admin_fairseq import options
+from admin_fairseq import options, training
 from admin_fairseq.errors import AdminError
-from tests.helpers import arguments, build
+from tests.helpers import arguments, build, task
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ from tests.helpers import arguments, build
 )
 def test_refused(flags, reasons):
     with pytest.raises(AdminError) as error:
-        build(**flags)
+        training.prepare(build(**flags), task())
     for reason in reasons:
         assert reason in str(error.value)
 

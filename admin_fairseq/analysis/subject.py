@@ -194,8 +194,6 @@ def start(args, task, sample, seed):
             logger.info("omegas are from %s", path)
         else:
             logger.info("omegas are measured on this batch")
-        # its omegas are filled below: not from --save-dir, where a checkpoint may lie
-        args.init_type, args.admin_omega = "adaptive", {}
     utils.set_torch_seed(seed)
     model = construct(args, task)
     if is_adaptive(args):

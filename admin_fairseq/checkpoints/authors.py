@@ -78,8 +78,6 @@ def import_checkpoint(path: str, output: str, force: bool = False) -> None:
     args = our_args(state.get("args"), path)
     weights = our_weights(state["model"], args)
     model = rebuild(args, weights, path)
-    if find_method(args.init_type).needs_profile:
-        args.admin_omega = {}  # its omegas are among the weights: no profile is looked for
     updates = _updates(state)
     kept = assemble(cfg_of(args), current_names(model, weights), [{"num_updates": updates}])
     save_checkpoint(kept, output)
@@ -130,6 +128,8 @@ def our_args(theirs: Any, path: str) -> Namespace:
     args = Namespace(**{name: given[name] for name in names if name in given})
     args.task, args.arch, args._name = "translation", "admin_transformer", "admin_transformer"
     args.init_type = str(find_method(given["init_type"]).flags["init_type"])
+    if find_method(args.init_type).needs_profile:
+        args.admin_omega = {}  # they are among the weights: no profile is looked for
     for name, default in _LEFT_PAD.items():  # they stored text
         setattr(args, name, str(getattr(args, name, default)) == "True")
     options.complete(args)

@@ -14,7 +14,6 @@ from fairseq.modules import BaseLayer
 
 from .. import options
 from ..errors import AdminError, raise_all
-from ..init_types import method_of
 from ..layers import FASTPATH_COPIES, AdminDecoderLayer, AdminEncoderLayer
 from ..model import AdminTransformerModel
 from ..weights import Weights, differences
@@ -88,8 +87,6 @@ def rebuild(
     """
     check_sizes(vars(args), weights, path)
     args = copy.deepcopy(args)
-    if method_of(args).needs_profile:
-        args.init_type, args.admin_omega = "adaptive", {}
     # the embeddings are in the checkpoint, and the files may be gone
     args.encoder_embed_path = args.decoder_embed_path = None
     try:

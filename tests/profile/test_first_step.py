@@ -185,6 +185,7 @@ def test_an_edited_profile_does_not_move_a_frozen_omega(tmp_path, monkeypatch):
         )
     )
     profile_file.renew_checksum(path)
-    build(init_type="adaptive", admin_profile=str(path))
+    training.set_up(build(init_type="adaptive", admin_profile=str(path)))
+    frozen = build(init_type="adaptive", admin_profile=str(path), freeze_first_omega=True)
     with pytest.raises(AdminError, match="omega 1.5, but --freeze-first-omega keeps it at 1"):
-        build(init_type="adaptive", admin_profile=str(path), freeze_first_omega=True)
+        training.set_up(frozen)

@@ -11,6 +11,7 @@ from fairseq.optim.adam import FairseqAdamConfig
 from fairseq.optim.fp16_optimizer import FP16Optimizer, MemoryEfficientFP16Optimizer
 from omegaconf import OmegaConf
 
+from admin_fairseq import training
 from admin_fairseq.errors import AdminError
 from admin_fairseq.profile import file as profile_file
 from admin_fairseq.profile.data import Profile, SiteProfile
@@ -180,8 +181,9 @@ def test_a_pipeline_has_a_flat_copy_per_device():
 
 
 def refused(tmp_path, **flags):
+    model = build(init_type="adaptive", save_dir=str(tmp_path / "runs" / "seed2222"), **flags)
     with pytest.raises(AdminError) as error:
-        build(init_type="adaptive", save_dir=str(tmp_path / "runs" / "seed2222"), **flags)
+        training.set_up(model)
     return str(error.value)
 
 
