@@ -75,8 +75,8 @@ def import_checkpoint(path: str, output: str, force: bool = False) -> None:
     """
     check_output(output, [path], force)
     state = read(path)
-    args = our_args(state.get("args"), path)
-    weights = our_weights(state["model"], args)
+    args = _our_args(state.get("args"), path)
+    weights = _our_weights(state["model"], args)
     model = rebuild(args, weights, path)
     updates = _updates(state)
     kept = assemble(cfg_of(args), current_names(model, weights), [{"num_updates": updates}])
@@ -108,7 +108,7 @@ def read(path: str) -> State:
     return state
 
 
-def our_args(theirs: Any, path: str) -> Namespace:
+def _our_args(theirs: Any, path: str) -> Namespace:
     """Return the flags of our model, complete.
 
     Args:
@@ -184,12 +184,12 @@ def _model_flags() -> list[str]:
     return names
 
 
-def our_weights(theirs: Weights, args: Namespace) -> Weights:
+def _our_weights(theirs: Weights, args: Namespace) -> Weights:
     """Return weights by our names; those that have no counterpart keep theirs.
 
     Args:
         theirs: the checkpoint's.
-        args: the flags of our model: see :func:`our_args`.
+        args: the flags of our model: see :func:`_our_args`.
     """
     ours: Weights = {}
     for name, value in theirs.items():

@@ -24,9 +24,9 @@ from ..options import AdminOptions
 Check = Callable[[Any], str]
 
 # far beyond any model's, and small enough to be allocated without harm
-MOST_POSITIONS = 2**20
-MOST_LAYERS = 10_000
-WIDEST = 2**16
+_MOST_POSITIONS = 2**20
+_MOST_LAYERS = 10_000
+_WIDEST = 2**16
 
 NESTED = {"encoder": EncDecBaseConfig, "decoder": DecoderConfig, "quant_noise": QuantNoiseConfig}
 # what fairseq's command line makes of these numbers
@@ -34,9 +34,9 @@ NUMBERS_AS_TEXT = ("decoder_input_dim", "decoder_output_dim")
 # always text, which fairseq would evaluate
 DICTIONARIES = ("encoder_xformers_att_config", "decoder_xformers_att_config")
 # declared as lists, and read as text
-TEXTS = ("encoder_layers_to_keep", "decoder_layers_to_keep")
+_TEXTS = ("encoder_layers_to_keep", "decoder_layers_to_keep")
 # further flags that commands of ours, or fairseq's translation task, read
-OTHERS = {
+_OTHERS = {
     "arch": str,
     "_name": str,
     "source_lang": str,
@@ -44,7 +44,7 @@ OTHERS = {
     "seed": int,
     "task": str,
 }
-DROPOUTS = (
+_DROPOUTS = (
     "dropout",
     "attention_dropout",
     "activation_dropout",
@@ -138,7 +138,7 @@ def _or_none(check: Check) -> Check:
 def _check_of(flag: Field, name: str) -> Check:
     """Return the check of a flag by the type that fairseq declares."""
     declared = str(flag.type)
-    if name in TEXTS:
+    if name in _TEXTS:
         return _or_none(_text)
     if "List[int]" in declared:
         return _or_none(_list_of_integers)
@@ -153,7 +153,7 @@ def _check_of(flag: Field, name: str) -> Check:
 
 def _checks_by_type() -> dict[str, Check]:
     """Return flag -> check of its declared type, for all of a Transformer's and the plugin's."""
-    checks = {name: _or_none(_text if kind is str else _integer) for name, kind in OTHERS.items()}
+    checks = {name: _or_none(_text if kind is str else _integer) for name, kind in _OTHERS.items()}
     for config in (TransformerConfig, AdminOptions):
         for flag in fields(config):
             if flag.name not in NESTED:
@@ -172,15 +172,15 @@ def _model_checks() -> dict[str, Check]:
         del checks[name]  # text or a dictionary: is_dictionary
     del checks["init_type"]  # the authors' code has others; whoever builds a model from it looks
     for stack in ("encoder", "decoder"):
-        checks[f"{stack}_layers"] = _or_none(_within(_integer, 0, MOST_LAYERS))
-        checks[f"{stack}_embed_dim"] = _or_none(_within(_integer, 1, WIDEST))
-        checks[f"{stack}_attention_heads"] = _or_none(_within(_integer, 1, WIDEST))
-        checks[f"{stack}_ffn_embed_dim"] = _or_none(_within(_integer, 1, 16 * WIDEST))
+        checks[f"{stack}_layers"] = _or_none(_within(_integer, 0, _MOST_LAYERS))
+        checks[f"{stack}_embed_dim"] = _or_none(_within(_integer, 1, _WIDEST))
+        checks[f"{stack}_attention_heads"] = _or_none(_within(_integer, 1, _WIDEST))
+        checks[f"{stack}_ffn_embed_dim"] = _or_none(_within(_integer, 1, 16 * _WIDEST))
     for name in (*NUMBERS_AS_TEXT, "quant_noise_pq_block_size"):
-        checks[name] = _or_none(_within(_integer, 1, WIDEST))
+        checks[name] = _or_none(_within(_integer, 1, _WIDEST))
     for side in ("source", "target"):
-        checks[f"max_{side}_positions"] = _or_none(_within(_integer, 1, MOST_POSITIONS))
-    for name in DROPOUTS:
+        checks[f"max_{side}_positions"] = _or_none(_within(_integer, 1, _MOST_POSITIONS))
+    for name in _DROPOUTS:
         checks[name] = _or_none(_within(_number, 0, 1))
     checks["data"] = _or_none(_folders)
     checks["activation_fn"] = _or_none(_one_of(utils.get_available_activation_fns()))

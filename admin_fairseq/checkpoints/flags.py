@@ -29,9 +29,9 @@ from .flag_types import (
 
 Flags = dict[str, Any]
 
-LISTS = ("adaptive_softmax_cutoff", "adaptive_input_cutoff")  # older releases store them as text
+_LISTS = ("adaptive_softmax_cutoff", "adaptive_input_cutoff")  # older releases store them as text
 # what encoders of text fetch from an address, or open
-FETCHED = (
+_FETCHED = (
     "bpe_codes",
     "bpe_merges",
     "bpe_vocab",
@@ -40,9 +40,9 @@ FETCHED = (
     "gpt2_encoder_json",
     "gpt2_vocab_bpe",
 )
-FAIRSEQS_OWN = "https://dl.fbaipublicfiles.com/"  # addresses among fairseq's default values
-DEEPEST = 8  # levels of a flag's lists and dictionaries
-MOST_PROBLEMS = 20
+_FAIRSEQS_OWN = "https://dl.fbaipublicfiles.com/"  # addresses among fairseq's default values
+_DEEPEST = 8  # levels of a flag's lists and dictionaries
+_MOST_PROBLEMS = 20
 
 
 def check_flags(state: dict[str, Any], path: str) -> None:
@@ -68,7 +68,7 @@ def check_flags(state: dict[str, Any], path: str) -> None:
     raise_all(
         f"{path}: it holds flags that fairseq does not write; the file is damaged, or was made to "
         "do harm:",
-        problems[:MOST_PROBLEMS],
+        problems[:_MOST_PROBLEMS],
     )
 
 
@@ -100,7 +100,7 @@ def check_sizes(flags: Flags, weights: Weights, path: str) -> None:
         problems += _wrong_depth(flags, weights, stack)
         problems += _wrong_dims(flags, weights, stack)
     table = weights.get("decoder.embed_tokens.weight")
-    for name in LISTS:
+    for name in _LISTS:
         if flags.get(name) and table is not None and max(flags[name]) > len(table):
             problems.append(f"{name} is {flags[name]}, but it has {len(table)} words")
     raise_all(f"{path}: its flags contradict its weights:", problems)
@@ -144,7 +144,7 @@ def _why_not_plain(value: object, depth: int = 0) -> str:
         parts = list(value)
     else:
         return ""  # a number or the like: torch has loaded no other classes
-    if depth > DEEPEST:
+    if depth > _DEEPEST:
         return "nested too deeply"
     for part in parts:
         reason = _why_not_plain(part, depth + 1)
@@ -154,9 +154,9 @@ def _why_not_plain(value: object, depth: int = 0) -> str:
 
 
 def _to_be_fetched(flags: Flags) -> Iterator[str]:
-    for name in FETCHED:
+    for name in _FETCHED:
         address = str(flags.get(name))
-        if "://" in address and not address.startswith(FAIRSEQS_OWN):
+        if "://" in address and not address.startswith(_FAIRSEQS_OWN):
             yield (
                 f"{name} is {flags[name]!r:.80}: nothing is fetched for a checkpoint; give it on "
                 "the command line"
@@ -178,7 +178,7 @@ def _of_another_model(flags: Flags) -> bool:
 
 def _read_numbers(flags: Flags) -> None:
     """Have lists and numbers that are stored as text be lists and numbers."""
-    for name in LISTS:
+    for name in _LISTS:
         if isinstance(flags.get(name), str):
             try:
                 value = literal(flags[name])

@@ -85,12 +85,14 @@ def rebuild(
     Raises:
         AdminError: naming ``path`` and every weight that does not fit.
     """
+    if task is None:
+        task = stand_in_task(weights, path)
     check_sizes(vars(args), weights, path)
     args = copy.deepcopy(args)
     # the embeddings are in the checkpoint, and the files may be gone
     args.encoder_embed_path = args.decoder_embed_path = None
     try:
-        model = construct(args, stand_in_task(weights, path) if task is None else task)
+        model = construct(args, task)
     except AdminError as error:
         raise AdminError(
             f"{path}: no model can be built from its flags: {error}"

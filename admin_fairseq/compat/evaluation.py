@@ -14,7 +14,7 @@ from typing import Optional
 from ..literal import literal
 
 # those of fairseq's modules that call eval on a flag (main branch; found with grep)
-CALLERS = (
+_CALLERS = (
     "utils",
     "optim.adam",
     "optim.adafactor",
@@ -40,7 +40,7 @@ CALLERS = (
 
 def evaluate_no_flags() -> None:
     """Have every caller of ``eval`` in fairseq read values instead."""
-    for name in CALLERS:
+    for name in _CALLERS:
         module = _imported(f"fairseq.{name}")
         if module is not None:
             # a module's own name comes before the builtin one

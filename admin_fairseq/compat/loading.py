@@ -64,7 +64,7 @@ def trust_broadcasts() -> None:
     distributed_utils._broadcast_object_slow = mark(broadcast_object)
 
 
-class VerifyingTorch:
+class _VerifyingTorch:
     """The module torch, as ``fairseq.checkpoint_utils`` sees it: ``load`` verifies what it reads.
 
     All that fairseq's commands read of a checkpoint comes through there: resuming, generating,
@@ -104,4 +104,4 @@ def verify_what_is_loaded() -> None:
     from fairseq import checkpoint_utils
 
     if not is_mended(checkpoint_utils.torch):
-        checkpoint_utils.torch = VerifyingTorch()
+        checkpoint_utils.torch = _VerifyingTorch()

@@ -6,11 +6,11 @@ by a name.
 
 from typing import Any, TypeVar
 
-Function = TypeVar("Function")
+_Function = TypeVar("_Function")
 _MARK = "mended_by_admin_fairseq"
 
 
-def mark(function: Function, by: str = "") -> Function:
+def mark(function: _Function, by: str = "") -> _Function:
     """Mark a function as replaced by the workaround ``by``; returns it.
 
     ``functools.wraps`` carries earlier marks over.
