@@ -1,4 +1,4 @@
-"""The methods: how residual sites scale, and how the weights of their branches start. One record each.
+"""The methods, one record each: how residual sites scale, and how their branches' weights start.
 
 Each is a choice of the scales s and b in ``b * f(x) + s * x`` (see ``residual``) and of the
 branches' first weights. N and M are the depths of encoder and decoder, n the number of residual
@@ -228,7 +228,10 @@ def init_type_words() -> tuple[str, ...]:
 
 
 def canonical_flags(cfg: Any) -> dict[str, Any]:
-    """Return the flags that fairseq stores in place of an alias of ``--init-type``; empty for none."""
+    """Return the flags that fairseq stores in place of an alias of ``--init-type``.
+
+    Empty where the init type is stored as it is.
+    """
     word = str(getattr(cfg, "init_type", "default"))
     method = find_method(word)
     stored = str(method.flags["init_type"])
@@ -244,7 +247,7 @@ SCALES = ("omega", "alpha", "resweight")
 
 
 def methods_that_store(scale: str) -> str:
-    """Return the init types whose checkpoints hold ``scale`` for their sites, as a message names them.
+    """Return the init types whose checkpoints hold ``scale``, as a message names them.
 
     Args:
         scale: one of :data:`SCALES`, or the empty string for methods that store none.

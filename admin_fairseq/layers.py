@@ -7,15 +7,22 @@ is laid anew at every call: after an exception half-way through a layer (fairseq
 out-of-memory errors and goes on) the next call is right again.
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 from fairseq.modules.transformer_layer import (
     TransformerDecoderLayerBase,
     TransformerEncoderLayerBase,
 )
-from torch import nn
+from torch import Tensor, nn
 
+from .residual import Residual
+from .sites import roles_of
 from .starting import add_sites
 
-# fairseq 0.12.2 keeps a second copy of a layer's weights under these names, for its fused evaluation path
+# fairseq 0.12.2 keeps a second copy of a layer's weights under these names, for its fused path in
+# evaluation mode
 FASTPATH_COPIES = (
     "in_proj_weight",
     "in_proj_bias",
@@ -31,13 +38,23 @@ FASTPATH_COPIES = (
 class ResidualSites:
     """Mix-in that routes ``residual_connection`` to the sites of the running forward pass."""
 
-    def line_up(self, *sites):
+    def line_up(self, *sites: Residual) -> None:
+        """Say which sites this forward pass goes through, in order."""
         self._sites_ahead = list(sites)
 
-    def residual_connection(self, x, residual):
+    def residual_connection(self, x: Tensor, residual: Tensor) -> Tensor:
+        """Add a branch to its shortcut at the next site; both T x B x C.
+
+        fairseq's forward calls it.
+        """
         return self._sites_ahead.pop(0)(x, residual)
 
-    def check_all_used(self):
+    def check_all_used(self) -> None:
+        """Assert that the forward pass went through all sites that were lined up.
+
+        Raises:
+            RuntimeError: if it did not.
+        """
         if self._sites_ahead:
             raise RuntimeError(
                 f"{type(self).__name__}: fairseq's forward left {len(self._sites_ahead)} residual "
@@ -45,31 +62,29 @@ class ResidualSites:
             )
 
 
-def name_dropout(layer, name):
-    """Give a layer's dropout the name that ``--retain-dropout-modules`` knows it by in fairseq's documentation."""
-    layer.dropout_module.module_name = layer.activation_dropout_module.module_name = name
-
-
 class AdminEncoderLayer(ResidualSites, TransformerEncoderLayerBase):
     """Encoder layer with the sites ``self_attn_residual`` and ``ffn_residual``."""
 
-    def __init__(self, cfg, return_fc=False):
+    def __init__(self, cfg: Any, return_fc: bool = False) -> None:
         super().__init__(cfg, return_fc=return_fc)
-        # fairseq 0.12.2's fused path skips residual_connection in evaluation mode: omega would be ignored
+        # fairseq 0.12.2's fused path skips residual_connection in evaluation mode: omega would be
+        # ignored
         self.can_use_fastpath = False
         for name in FASTPATH_COPIES:
             self._parameters.pop(name, None)
-        name_dropout(self, "TransformerEncoderLayer")
-        add_sites(self, cfg, "encoder", ["self_attn_residual", "ffn_residual"])
+        _name_dropout(self, "TransformerEncoderLayer")
+        add_sites(self, cfg, "encoder", [role.name for role in roles_of("encoder")])
 
-    def forward(self, x, *args, **kwargs):
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         """x: T x B x C. Arguments and result are those of fairseq's encoder layer."""
         self.line_up(self.self_attn_residual, self.ffn_residual)
         out = super().forward(x, *args, **kwargs)
         self.check_all_used()
         return out
 
-    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
         """Load as any module does; drop what fairseq 0.12.2 stored twice."""
         for name in FASTPATH_COPIES:
             state_dict.pop(prefix + name, None)
@@ -77,17 +92,17 @@ class AdminEncoderLayer(ResidualSites, TransformerEncoderLayerBase):
 
 
 class AdminDecoderLayer(ResidualSites, TransformerDecoderLayerBase):
-    """Decoder layer with the sites ``self_attn_residual``, ``encoder_attn_residual``, ``ffn_residual``."""
+    """Decoder layer with ``self_attn_residual``, ``encoder_attn_residual`` and ``ffn_residual``."""
 
-    def __init__(self, cfg, no_encoder_attn=False, **kwargs):
+    def __init__(self, cfg: Any, no_encoder_attn: bool = False, **kwargs: Any) -> None:
         super().__init__(cfg, no_encoder_attn, **kwargs)
-        name_dropout(self, "TransformerDecoderLayer")
-        names = ["self_attn_residual", "encoder_attn_residual", "ffn_residual"]
-        if no_encoder_attn:
-            names.remove("encoder_attn_residual")
-        add_sites(self, cfg, "decoder", names)
+        _name_dropout(self, "TransformerDecoderLayer")
+        roles = roles_of("decoder", cross_attention=not no_encoder_attn)
+        add_sites(self, cfg, "decoder", [role.name for role in roles])
 
-    def forward(self, x, encoder_out=None, *args, **kwargs):
+    def forward(
+        self, x: Tensor, encoder_out: Tensor | None = None, *args: Any, **kwargs: Any
+    ) -> Any:
         """x: T x B x C. Arguments and result are those of fairseq's decoder layer."""
         if self.encoder_attn is not None and encoder_out is not None:
             self.line_up(self.self_attn_residual, self.encoder_attn_residual, self.ffn_residual)
@@ -96,3 +111,9 @@ class AdminDecoderLayer(ResidualSites, TransformerDecoderLayerBase):
         out = super().forward(x, encoder_out, *args, **kwargs)
         self.check_all_used()
         return out
+
+
+def _name_dropout(layer: Any, name: str) -> None:
+    """Give a layer's dropout the name that ``--retain-dropout-modules`` knows it by."""
+    layer.dropout_module.module_name = name
+    layer.activation_dropout_module.module_name = name

@@ -3,6 +3,12 @@
 Here a model is built, and nothing else: what a training does to it is in ``training``.
 """
 
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
 import torch
 from fairseq.dataclass.utils import gen_parser_from_dataclass
 from fairseq.distributed import fsdp_wrap
@@ -21,71 +27,72 @@ from fairseq.models.transformer.transformer_legacy import (
     transformer_wmt_en_de_big_t2t,
 )
 from fairseq.modules.checkpoint_activations import checkpoint_wrapper
+from torch import nn
 
 from . import options, rules
-from .errors import AdminError, raise_all
+from .errors import raise_all
 from .layers import FASTPATH_COPIES, AdminDecoderLayer, AdminEncoderLayer
-from .weights import check_scales, depths, differences
+from .weights import Weights, check_scales, depths, differences
 
 
 class AdminTransformerEncoder(TransformerEncoderBase):
     """fairseq's encoder over :class:`AdminEncoderLayer`."""
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.dropout_module.module_name = (
-            "TransformerEncoder"  # what --retain-dropout-modules calls it
-        )
+        # what --retain-dropout-modules calls it
+        self.dropout_module.module_name = "TransformerEncoder"
 
-    def build_encoder_layer(self, cfg):
-        return wrap_layer(AdminEncoderLayer(cfg, return_fc=self.return_fc), cfg)
+    def build_encoder_layer(self, cfg: Any) -> nn.Module:
+        """Build one layer, wrapped as fairseq wraps its own."""
+        return _wrap_layer(AdminEncoderLayer(cfg, return_fc=self.return_fc), cfg)
 
-    def upgrade_state_dict_named(self, state_dict, name):
-        """Bring weights of older releases up to date, as fairseq does."""
-        keep_final_norm(self, state_dict, name)
+    def upgrade_state_dict_named(self, state_dict: Weights, name: str) -> Weights:
+        """Bring weights of older releases up to date, as fairseq does; in place."""
+        _keep_final_norm(self, state_dict, name)
         return super().upgrade_state_dict_named(state_dict, name)
 
 
 class AdminTransformerDecoder(TransformerDecoderBase):
     """fairseq's decoder over :class:`AdminDecoderLayer`."""
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.dropout_module.module_name = "TransformerDecoder"
 
-    def build_decoder_layer(self, cfg, no_encoder_attn=False):
-        return wrap_layer(AdminDecoderLayer(cfg, no_encoder_attn), cfg)
+    def build_decoder_layer(self, cfg: Any, no_encoder_attn: bool = False) -> nn.Module:
+        """Build one layer, wrapped as fairseq wraps its own."""
+        return _wrap_layer(AdminDecoderLayer(cfg, no_encoder_attn), cfg)
 
-    def upgrade_state_dict_named(self, state_dict, name):
-        """Bring weights of older releases up to date, as fairseq does.
+    def upgrade_state_dict_named(self, state_dict: Weights, name: str) -> Weights:
+        """Bring weights of older releases up to date, as fairseq does; in place.
 
-        fairseq adds an output projection where the embedding is shared, also to an adaptive softmax, which has
-        none: such checkpoints could not be loaded.
+        fairseq adds an output projection where the embedding is shared, also to an adaptive
+        softmax, which has none: such checkpoints could not be loaded.
         """
-        keep_final_norm(self, state_dict, name)
+        _keep_final_norm(self, state_dict, name)
         super().upgrade_state_dict_named(state_dict, name)
         if self.adaptive_softmax is not None:
             state_dict.pop(f"{name}.output_projection.weight", None)
         return state_dict
 
 
-def keep_final_norm(stack, state_dict, name):
+def _keep_final_norm(stack: Any, state_dict: Weights, name: str) -> None:
     """Say that weights are today's where they have Pre-LN's final LayerNorm.
 
-    fairseq takes weights without a ``version`` for those of an old release, which had no such LayerNorm, and drops
-    it; its EMA of weights is without.
+    fairseq counts weights without a ``version`` as those of an old release, which had no such
+    LayerNorm, and drops it; its EMA of weights is without.
     """
     if stack.layer_norm is not None and f"{name}.layer_norm.weight" in state_dict:
         state_dict.setdefault(f"{name}.version", torch.Tensor([3]))
 
 
-def wrap_layer(layer, cfg):
+def _wrap_layer(layer: nn.Module, cfg: Any) -> nn.Module:
     """Wrap a layer for activation checkpointing as fairseq wraps its own."""
     if cfg.checkpoint_activations:
         layer = checkpoint_wrapper(layer, offload_to_cpu=cfg.offload_activations)
-    return fsdp_wrap(
-        layer, min_num_params=0 if cfg.checkpoint_activations else cfg.min_params_to_wrap
-    )
+    min_num_params = 0 if cfg.checkpoint_activations else cfg.min_params_to_wrap
+    return fsdp_wrap(layer, min_num_params=min_num_params)
 
 
 @register_model("admin_transformer")
@@ -94,21 +101,31 @@ class AdminTransformerModel(TransformerModel):
 
     Registered in fairseq's legacy way on purpose: with ``dataclass=`` and the nested
     ``TransformerConfig``, fairseq drops ``--encoder-layers`` and the like from the command line.
+
+    Attributes:
+        flags: what it was built from, as the command line has them; fairseq's ``cfg`` nests them.
+        restored: whether weights were loaded: then omega is what the checkpoint says.
     """
 
-    restored = False  # whether weights were loaded: then omega is what the checkpoint says
+    #: called with every model that was built: what is hung on to models from outside
+    when_built: ClassVar[list[Callable[[AdminTransformerModel], None]]] = []
+
+    flags: Namespace
+    restored = False
 
     @classmethod
-    def hub_models(cls):
-        return {}  # fairseq's published models are not Admin's
+    def hub_models(cls) -> dict[str, Any]:
+        """Return none: fairseq's published models are not Admin's."""
+        return {}
 
     @classmethod
-    def add_args(cls, parser):
+    def add_args(cls, parser: ArgumentParser) -> None:
+        """Add fairseq's flags of a Transformer, and the plugin's."""
         super().add_args(parser)
         gen_parser_from_dataclass(parser, options.AdminOptions())
 
     @classmethod
-    def build_model(cls, args, task):
+    def build_model(cls, args: Any, task: Any) -> AdminTransformerModel:
         """Build the model. Its omegas are 1 until a profile or a checkpoint says what they are.
 
         Args:
@@ -123,49 +140,57 @@ class AdminTransformerModel(TransformerModel):
         options.canonicalize(args, stored)
         with options.embeddings_from_checkpoint(args):
             model = super().build_model(args, task)
-        model.flags = args  # as the command line has them; fairseq's model.cfg nests them
+        model.flags = args
+        for hang_on in cls.when_built:
+            hang_on(model)
         return model
 
     @classmethod
-    def build_encoder(cls, cfg, src_dict, embed_tokens):
+    def build_encoder(cls, cfg: Any, src_dict: Any, embed_tokens: nn.Module) -> nn.Module:
+        """Build the encoder, as fairseq's ``build_model`` asks for it."""
         return AdminTransformerEncoder(cfg, src_dict, embed_tokens)
 
     @classmethod
-    def build_decoder(cls, cfg, tgt_dict, embed_tokens):
-        return AdminTransformerDecoder(
-            cfg, tgt_dict, embed_tokens, no_encoder_attn=cfg.no_cross_attention
-        )
+    def build_decoder(cls, cfg: Any, tgt_dict: Any, embed_tokens: nn.Module) -> nn.Module:
+        """Build the decoder, as fairseq's ``build_model`` asks for it."""
+        no_encoder_attn = cfg.no_cross_attention
+        return AdminTransformerDecoder(cfg, tgt_dict, embed_tokens, no_encoder_attn=no_encoder_attn)
 
-    def load_state_dict(self, state_dict, strict=True, model_cfg=None, args=None):
+    def load_state_dict(
+        self,
+        state_dict: Mapping[str, Any],
+        strict: bool = True,
+        model_cfg: Any = None,
+        args: Namespace | None = None,
+    ) -> Any:
         """Load as any model does.
 
         Raises:
-            AdminError: if the weights were trained with another kind of residual sites, or, if ``strict``, are of
-                another depth, size or vocabulary.
+            AdminError: if the weights were trained with another kind of residual sites, or, if
+                ``strict``, are of another depth, size or vocabulary.
         """
-        check_scales(self, state_dict)
+        check_scales(self.state_dict(), state_dict)
         if strict:
-            check_fit(self, state_dict, model_cfg)
+            _check_fit(self, state_dict, model_cfg)
         result = super().load_state_dict(state_dict, strict, model_cfg, args)
         self.restored = True
         return result
 
 
-def check_fit(model, state_dict, model_cfg=None):
-    """Refuse weights of another depth, size or vocabulary in one message, where torch lists every name.
+def _check_fit(model: AdminTransformerModel, state_dict: Mapping[str, Any], model_cfg: Any) -> None:
+    """Refuse weights of another depth, size or vocabulary in one message; torch lists every name.
 
     Raises:
         AdminError: with the first differences.
     """
     if any(getattr(model_cfg, f"{stack}_layers_to_keep", None) for stack in ("encoder", "decoder")):
         return  # fairseq leaves layers out of the weights after this
-    theirs = dict(state_dict)
-    model.upgrade_state_dict(theirs)
-    theirs = {
-        name: value
-        for name, value in theirs.items()
-        if name.rpartition(".")[2] not in FASTPATH_COPIES
-    }
+    upgraded = dict(state_dict)
+    model.upgrade_state_dict(upgraded)
+    theirs: Weights = {}
+    for name, value in upgraded.items():
+        if name.rpartition(".")[2] not in FASTPATH_COPIES:
+            theirs[name] = value
     ours = model.state_dict()
     problems = differences(ours, theirs)
     if depths(ours) != depths(theirs):
@@ -173,33 +198,29 @@ def check_fit(model, state_dict, model_cfg=None):
             0, f"{depths(theirs)} layers in the checkpoint, {depths(ours)} in the model"
         )
     raise_all(
-        "the checkpoint is not of this model; train with its architecture and on a data-bin with its dictionaries "
-        "(fairseq-preprocess --srcdict --tgtdict):",
+        "the checkpoint is not of this model; train with its architecture and on a data-bin with "
+        "its dictionaries (fairseq-preprocess --srcdict --tgtdict):",
         problems,
     )
 
 
-def register_as_fairseq(names_and_flags):
-    """Register ``admin_NAME`` with what fairseq's own ``NAME`` sets."""
-    for name, set_flags in names_and_flags.items():
-        register_model_architecture("admin_transformer", f"admin_{name}")(set_flags)
-
-
-register_as_fairseq(
-    {
-        "transformer": base_architecture,
-        "transformer_iwslt_de_en": transformer_iwslt_de_en,
-        "transformer_wmt_en_de": base_architecture,
-        "transformer_wmt_en_de_big": transformer_wmt_en_de_big,
-        "transformer_vaswani_wmt_en_de_big": transformer_vaswani_wmt_en_de_big,
-        "transformer_vaswani_wmt_en_fr_big": transformer_vaswani_wmt_en_fr_big,
-        "transformer_wmt_en_de_big_t2t": transformer_wmt_en_de_big_t2t,  # Pre-LN: not with --init-type adaptive*
-    }
-)
+# names of ours are admin_ and the name of fairseq's own, with the same sizes
+FAIRSEQS_ARCHITECTURES: dict[str, Callable[[Namespace], None]] = {
+    "transformer": base_architecture,
+    "transformer_iwslt_de_en": transformer_iwslt_de_en,
+    "transformer_wmt_en_de": base_architecture,
+    "transformer_wmt_en_de_big": transformer_wmt_en_de_big,
+    "transformer_vaswani_wmt_en_de_big": transformer_vaswani_wmt_en_de_big,
+    "transformer_vaswani_wmt_en_fr_big": transformer_vaswani_wmt_en_fr_big,
+    # Pre-LN, and so for --init-type pre-ln alone
+    "transformer_wmt_en_de_big_t2t": transformer_wmt_en_de_big_t2t,
+}
+for _name, _set_flags in FAIRSEQS_ARCHITECTURES.items():
+    register_model_architecture("admin_transformer", f"admin_{_name}")(_set_flags)
 
 
 @register_model_architecture("admin_transformer", "admin_transformer_tiny")
-def admin_transformer_tiny(args):
+def admin_transformer_tiny(args: Namespace) -> None:
     """4 + 4 layers, C 128, ffn 256, 4 heads: the size of published Multi30k baselines."""
     args.encoder_embed_dim = getattr(args, "encoder_embed_dim", 128)
     args.encoder_ffn_embed_dim = getattr(args, "encoder_ffn_embed_dim", 256)

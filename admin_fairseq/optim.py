@@ -1,21 +1,27 @@
-"""``--optimizer radam``: rectified Adam (Liu et al., ICLR 2020, arXiv 1908.03265), the papers' optimizer.
+"""``--optimizer radam``: rectified Adam (Liu et al., ICLR 2020, arXiv 1908.03265).
 
-fairseq has none; torch's is used. It is element-wise, so that it runs on fairseq's flat float32
-master weights (``--fp16``, ``--bf16``) as it does on the weights themselves. Where there are no such copies
-(``--memory-efficient-fp16``, ``--memory-efficient-bf16``), its state and its arithmetic are in float32 all the same.
+It is the papers' optimizer, and fairseq has none; torch's is used. It is element-wise, so that it
+runs on fairseq's flat float32 master weights (``--fp16``, ``--bf16``) as it does on the weights
+themselves. Where there are no such copies (``--memory-efficient-fp16``,
+``--memory-efficient-bf16``), its state and its arithmetic are in float32 all the same.
+
+fairseq reads the types of ``RAdamConfig`` when it makes flags. As strings, which is what
+``from __future__ import annotations`` makes of them, they break every command of fairseq's.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, List
+from typing import Any, List, Optional
 
 import torch
 from fairseq import utils
 from fairseq.dataclass import FairseqDataclass
 from fairseq.optim import FairseqOptimizer, register_optimizer
 from omegaconf import II
+from torch import Tensor
 
 HALVES = (torch.float16, torch.bfloat16)
+MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 @dataclass
@@ -34,37 +40,39 @@ class RAdamConfig(FairseqDataclass):
 
 
 class Float32StateRAdam(torch.optim.RAdam):
-    """torch's RAdam, which computes in float32 for weights in half precision, as fairseq's Adam does.
+    """torch's RAdam, which computes in float32 for half-precision weights, as fairseq's Adam does.
 
-    Only the weights themselves are rounded, after each step. For float32 weights it is torch's, bit for bit.
+    Only the weights themselves are rounded, after each step. For float32 weights it is torch's, bit
+    for bit.
     """
 
-    def _init_group(self, group, params_with_grad, grads, exp_avgs, exp_avg_sqs, state_steps):
-        """Hand torch's step float32 copies of half-precision weights and gradients, with float32 moments."""
-        wide = {"params": [], **{key: value for key, value in group.items() if key != "params"}}
+    _copies: list[tuple[Tensor, Tensor]]  # weights of the running step, and their float32 copies
+
+    def _init_group(self, group: dict[str, Any], *lists: list[Tensor]) -> Any:
+        """Hand torch's step float32 copies of half-precision weights and gradients.
+
+        Args:
+            group: of weights, as torch keeps it.
+            lists: what torch's step collects: weights, gradients, moments and steps.
+        """
+        wide = dict(group, params=[])
         for param in group["params"]:
             if param.dtype not in HALVES or param.grad is None:
                 wide["params"].append(param)
                 continue
             copy = param.detach().float()
             copy.grad = param.grad.float()
-            state = {
-                key: self._moment(key, value, copy) for key, value in self.state[param].items()
-            }
+            state: dict[str, Tensor] = {}
+            for key, value in self.state[param].items():
+                # loaded moments are where the checkpoint was, and perhaps in half precision
+                state[key] = value.to(copy) if key in MOMENTS else value
             self.state[copy] = self.state[param] = state
             self._copies.append((param, copy))
             wide["params"].append(copy)
-        return super()._init_group(
-            wide, params_with_grad, grads, exp_avgs, exp_avg_sqs, state_steps
-        )
-
-    @staticmethod
-    def _moment(key, value, copy):
-        """A moment that was loaded is where the checkpoint was, and perhaps in half precision."""
-        return value.to(copy) if key in ("exp_avg", "exp_avg_sq") else value
+        return super()._init_group(wide, *lists)
 
     @torch.no_grad()
-    def step(self, closure=None):
+    def step(self, closure: Optional[Callable[[], Any]] = None) -> Any:
         """Update the weights; returns what ``closure`` returns."""
         self._copies = []
         loss = super().step(closure)
@@ -79,26 +87,29 @@ class Float32StateRAdam(torch.optim.RAdam):
 class FairseqRAdam(FairseqOptimizer):
     """torch's RAdam behind fairseq's optimizer interface."""
 
-    def __init__(self, cfg, params):
+    def __init__(self, cfg: Any, params: Iterable[Tensor]) -> None:
         super().__init__(cfg)
         self._optimizer = Float32StateRAdam(params, **self.optimizer_config)
 
     @property
-    def optimizer_config(self):
+    def optimizer_config(self) -> dict[str, Any]:
         """Settings that win over those stored in a checkpoint when training resumes."""
         lr = self.cfg.lr
+        betas = utils.eval_str_list(str(self.cfg.adam_betas).strip("()[]"), type=float)
         return {
-            "lr": lr[0] if isinstance(lr, Collection) else lr,
-            "betas": tuple(utils.eval_str_list(str(self.cfg.adam_betas).strip("()[]"), type=float)),
+            "lr": lr[0] if isinstance(lr, Sequence) else lr,
+            "betas": tuple(betas),
             "eps": self.cfg.adam_eps,
             "weight_decay": self.cfg.weight_decay,
             "decoupled_weight_decay": True,
         }
 
     @property
-    def supports_memory_efficient_fp16(self):
+    def supports_memory_efficient_fp16(self) -> bool:
+        """Whether weights may be half precision, without float32 copies (see Float32StateRAdam)."""
         return True
 
     @property
-    def supports_flat_params(self):
+    def supports_flat_params(self) -> bool:
+        """Whether weights may be slices of one flat tensor."""
         return True

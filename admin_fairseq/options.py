@@ -1,4 +1,4 @@
-"""The plugin's flags, and what the flags of a run say of its files. Which of them are refused: ``rules``.
+"""The plugin's flags, and what the flags of a run say of its files. The refused ones: ``rules``.
 
 fairseq reads the types of ``AdminOptions`` when it makes flags. As strings, which is what
 ``from __future__ import annotations`` makes of them, or as ``X | None`` they break every command of
@@ -13,7 +13,7 @@ from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, fields
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from omegaconf import OmegaConf, open_dict
@@ -24,21 +24,31 @@ EMBED_PATHS = ("encoder_embed_path", "decoder_embed_path")
 LAST_CHECKPOINT = "checkpoint_last.pt"
 
 
+# the same flags in fairseq's eyes and in a type checker's, which cannot read made enumerations
+if TYPE_CHECKING:
+    InitType = str
+    OutputChange = str
+else:
+    InitType = ChoiceEnum(init_type_words())
+    OutputChange = ChoiceEnum(OUTPUT_CHANGES)
+
+
 @dataclass
 class AdminOptions(FairseqDataclass):
     """Flags of the ``admin_transformer`` architectures, beside those of ``transformer``."""
 
-    init_type: ChoiceEnum(init_type_words()) = field(
+    init_type: InitType = field(
         default="default",
         metadata={
-            "help": "how residual sites scale and start: post-ln (or default) is fairseq's own, pre-ln "
-            "fairseq's with both normalize-before flags; adaptive-profiling measures Admin's omegas "
-            "on the first batch, writes the profile and exits; adaptive (or admin) trains from the "
-            "profile; adaptive-auto does both in one run; analytic has a closed form for omega; "
-            "deepnet, rezero, rezero_postln and looklinear are methods that Admin is compared with"
+            "help": "how residual sites scale and start: default (or post-ln) is fairseq's own, "
+            "pre-ln the same with both normalize-before flags; adaptive-profiling measures Admin's "
+            "omegas on the first batch, writes the profile and exits; adaptive (or admin) trains "
+            "from the profile; adaptive-auto does both in one run; analytic has a closed form for "
+            "omega; deepnet, rezero, rezero_postln and looklinear are methods that Admin is "
+            "compared with"
         },
     )
-    analytic_output_change: ChoiceEnum(OUTPUT_CHANGES) = field(
+    analytic_output_change: OutputChange = field(
         default="O(logn)",
         metadata={
             "help": "how the output change of an analytic model grows with the number n of "
@@ -59,8 +69,8 @@ class AdminOptions(FairseqDataclass):
     trace_interval: int = field(
         default=0,
         metadata={
-            "help": "every N updates, log omega, beta and gradient norm of every residual site, next "
-            "to fairseq's own figures (--tensorboard-logdir shows them); 0: never"
+            "help": "every N updates, log omega, beta and gradient norm of every residual site, "
+            "next to fairseq's own figures (--tensorboard-logdir shows them); 0: never"
         },
     )
     admin_profile: Optional[str] = field(
@@ -94,7 +104,8 @@ def complete(args: Any) -> Namespace:
     model of the legacy kind, becomes a Namespace.
     """
     if OmegaConf.is_config(args):
-        args = Namespace(**OmegaConf.to_container(args, resolve=True))
+        flags: Any = OmegaConf.to_container(args, resolve=True)
+        args = Namespace(**flags)
     for name, default in defaults().items():
         if not hasattr(args, name):
             setattr(args, name, default)

@@ -1,22 +1,26 @@
 """Residual sites: the equations of Admin and of the methods it is compared with, each in one place.
 
 A site adds the output of a branch, f(x) after its dropout, to its shortcut, x. Every connection of
-a model is one, so that whatever looks at sites (profiling, analysis, folding) sees all models alike.
-In a Post-LN Transformer a LayerNorm follows:
+a model is one, so that whatever looks at sites (profiling, analysis, folding) sees all models
+alike. In a Post-LN Transformer a LayerNorm follows:
 
     x_i = LN( b_i * f_i(x_{i-1}) + s_i * x_{i-1} )
 
 with b = s = 1 in a plain one. Admin (Liu et al., EMNLP 2020, arXiv 2004.08249, section 4.3) has
-s_i = omega_i in R^C, learnable.
+s_i = omega_i in R^C, learnable. fairseq's tensors are T x B x C; any shape that ends in C will do.
 """
 
 from __future__ import annotations
 
+from typing import Union
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .sites import branch_matrices as branch_matrices
 from .sites import named_sites as named_sites
+
+Scale = Union[float, Tensor]
 
 
 class Residual(nn.Module):
@@ -24,21 +28,25 @@ class Residual(nn.Module):
 
     Attributes:
         omega: None; the parameter of shape (C,) in an :class:`OmegaResidual`.
-        shortcut_scale: s of the equation above: a number, or a tensor of shape (C,).
-        branch_scale: b of the equation above: a number, or a tensor of shape (1,).
-
-    fairseq's tensors are T x B x C; any shape that ends in C will do.
     """
 
     omega: nn.Parameter | None
-    shortcut_scale: float | torch.Tensor = 1.0
-    branch_scale: float | torch.Tensor = 1.0
 
     def __init__(self) -> None:
         super().__init__()
         self.register_parameter("omega", None)
 
-    def forward(self, branch: torch.Tensor, shortcut: torch.Tensor) -> torch.Tensor:
+    @property
+    def shortcut_scale(self) -> Scale:
+        """The s of the equation above: a number, or a tensor of shape (C,)."""
+        return 1.0
+
+    @property
+    def branch_scale(self) -> Scale:
+        """The b of the equation above: a number, or a tensor of shape (1,)."""
+        return 1.0
+
+    def forward(self, branch: Tensor, shortcut: Tensor) -> Tensor:
         """Add ``branch`` = f(x), after its dropout, to ``shortcut`` = x; both T x B x C."""
         return shortcut + branch
 
@@ -52,51 +60,72 @@ class OmegaResidual(Residual):
             plain one.
     """
 
+    omega: nn.Parameter
+
     def __init__(self, embed_dim: int, start: float = 1.0) -> None:
         super().__init__()
         self.omega = nn.Parameter(torch.full((embed_dim,), float(start)))
 
     @property
-    def shortcut_scale(self):
+    def shortcut_scale(self) -> Tensor:
+        """omega, of shape (C,)."""
         return self.omega
 
-    def forward(self, branch: torch.Tensor, shortcut: torch.Tensor) -> torch.Tensor:
+    def forward(self, branch: Tensor, shortcut: Tensor) -> Tensor:
+        """Return ``branch + omega * shortcut``; all T x B x C."""
         return torch.addcmul(branch, shortcut, self.omega)
 
     def extra_repr(self) -> str:
+        """Return C, for the model that fairseq prints."""
         return str(len(self.omega))
 
 
 class ConstantResidual(Residual):
-    """``branch + alpha * shortcut`` with a constant: DeepNorm, and the closed-form omega held fixed.
+    """``branch + alpha * shortcut``: DeepNorm, and the closed-form omega held fixed.
 
-    The buffer ``alpha`` lets checkpoints say what they were trained with; what is computed is a number
-    that half precision does not round.
+    The buffer ``alpha`` lets checkpoints say what they were trained with; what is computed is a
+    number that half precision does not round.
     """
 
     def __init__(self, alpha: float) -> None:
         super().__init__()
-        self.shortcut_scale = float(alpha)
-        self.register_buffer("alpha", torch.tensor(float(alpha)))
+        self._number = float(alpha)
+        self.register_buffer("alpha", torch.tensor(self._number))
 
-    def forward(self, branch: torch.Tensor, shortcut: torch.Tensor) -> torch.Tensor:
-        return torch.add(branch, shortcut, alpha=self.shortcut_scale)
+    @property
+    def shortcut_scale(self) -> float:
+        """alpha, unrounded."""
+        return self._number
+
+    def forward(self, branch: Tensor, shortcut: Tensor) -> Tensor:
+        """Return ``branch + alpha * shortcut``; all T x B x C."""
+        return torch.add(branch, shortcut, alpha=self._number)
 
     def extra_repr(self) -> str:
-        return f"alpha={self.shortcut_scale:.6g}"
+        """Return alpha, for the model that fairseq prints."""
+        return f"alpha={self._number:.6g}"
 
 
 class ReZeroResidual(Residual):
-    """ReZero: ``shortcut + resweight * branch`` (Bachlechner et al., 2020, arXiv 2003.04887, section 3).
+    """ReZero: ``shortcut + resweight * branch`` (Bachlechner et al., 2020, arXiv 2003.04887).
 
     Args:
-        resweight: the parameter of shape (1,) that the sites of a layer share. It is the layer's: were it
-            registered at every site, whatever walks a state dict (fairseq's EMA) would meet it thrice.
+        resweight: the parameter of shape (1,) that the sites of a layer share.
     """
+
+    _resweight: nn.Parameter
 
     def __init__(self, resweight: nn.Parameter) -> None:
         super().__init__()
-        object.__setattr__(self, "branch_scale", resweight)
+        # it is the layer's: were it registered at every site, whatever walks a state dict
+        # (fairseq's EMA) would meet it three times
+        object.__setattr__(self, "_resweight", resweight)
 
-    def forward(self, branch: torch.Tensor, shortcut: torch.Tensor) -> torch.Tensor:
+    @property
+    def branch_scale(self) -> Tensor:
+        """The layer's resweight, of shape (1,)."""
+        return self._resweight
+
+    def forward(self, branch: Tensor, shortcut: Tensor) -> Tensor:
+        """Return ``shortcut + resweight * branch``; all T x B x C."""
         return torch.addcmul(shortcut, branch, self.branch_scale)

@@ -165,6 +165,15 @@ def named_sites(model: nn.Module) -> OrderedDict[str, Residual]:
     return sites
 
 
+def named_omegas(model: nn.Module) -> OrderedDict[str, nn.Parameter]:
+    """Return ``{site: omega}``, each of shape (C,), of the sites that have one."""
+    omegas: OrderedDict[str, nn.Parameter] = OrderedDict()
+    for name, site in named_sites(model).items():
+        if site.omega is not None:
+            omegas[name] = site.omega
+    return omegas
+
+
 def branch_matrices(layer: nn.Module, role: Role | str) -> list[Tensor]:
     """Return the weight matrices of a site's branch: no biases, no LayerNorms.
 

@@ -11,11 +11,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from .init_types import deepnorm_scales, method_of
+from .init_types import closed_form, deepnorm_scales, method_of
 from .residual import ConstantResidual, OmegaResidual, Residual, ReZeroResidual
 
+Layer = Any  # one of fairseq's Transformer layers, which have no types
+
 # starts a layer's branches, and returns what makes one of its sites
-Equation = Callable[[nn.Module, Any, str], Callable[[], Residual]]
+Equation = Callable[[Layer, Any, str], Callable[[], Residual]]
 EQUATIONS: dict[str, Equation] = {}
 
 
@@ -29,7 +31,7 @@ def equation_of(*names: str) -> Callable[[Equation], Equation]:
     return register
 
 
-def add_sites(layer: nn.Module, cfg: Any, stack: str, roles: Sequence[str]) -> None:
+def add_sites(layer: Layer, cfg: Any, stack: str, roles: Sequence[str]) -> None:
     """Give a layer its residual sites, and start its weights, as the init type says.
 
     Args:
@@ -46,28 +48,28 @@ def add_sites(layer: nn.Module, cfg: Any, stack: str, roles: Sequence[str]) -> N
 
 
 @equation_of("default", "pre-ln")
-def plain(layer: nn.Module, cfg: Any, stack: str) -> Callable[[], Residual]:
+def plain(layer: Layer, cfg: Any, stack: str) -> Callable[[], Residual]:
     """``f(x) + x``, and fairseq's own weights."""
     return Residual
 
 
 @equation_of("adaptive")
-def admin(layer: nn.Module, cfg: Any, stack: str) -> Callable[[], Residual]:
+def admin(layer: Layer, cfg: Any, stack: str) -> Callable[[], Residual]:
     """``f(x) + omega * x``; omega is 1 until a profile or a checkpoint says what it is."""
     return lambda: OmegaResidual(layer.embed_dim)
 
 
 @equation_of("analytic")
-def analytic(layer: nn.Module, cfg: Any, stack: str) -> Callable[[], Residual]:
+def analytic(layer: Layer, cfg: Any, stack: str) -> Callable[[], Residual]:
     """``f(x) + omega * x``, with one omega for all sites of a stack."""
-    omega = method_of(cfg).closed_form(cfg, stack)
+    omega = closed_form(cfg, stack)
     if getattr(cfg, "analytic_constant", False):
         return lambda: ConstantResidual(omega)
     return lambda: OmegaResidual(layer.embed_dim, omega)
 
 
 @equation_of("deepnet")
-def deepnet(layer: nn.Module, cfg: Any, stack: str) -> Callable[[], Residual]:
+def deepnet(layer: Layer, cfg: Any, stack: str) -> Callable[[], Residual]:
     """``f(x) + alpha * x``: Xavier's weights, with gain 1 for q and k, and beta for the rest."""
     alpha, beta = deepnorm_scales(cfg.encoder_layers, cfg.decoder_layers)[stack]
     for attention in (layer.self_attn, getattr(layer, "encoder_attn", None)):
@@ -82,14 +84,14 @@ def deepnet(layer: nn.Module, cfg: Any, stack: str) -> Callable[[], Residual]:
 
 
 @equation_of("rezero_postln")
-def rezero_postln(layer: nn.Module, cfg: Any, stack: str) -> Callable[[], Residual]:
+def rezero_postln(layer: Layer, cfg: Any, stack: str) -> Callable[[], Residual]:
     """``x + w * f(x)`` with one w, 0 at first, for all sites of a layer."""
     layer.resweight = nn.Parameter(torch.zeros(1))
     return lambda: ReZeroResidual(layer.resweight)
 
 
 @equation_of("rezero")
-def rezero(layer: nn.Module, cfg: Any, stack: str) -> Callable[[], Residual]:
+def rezero(layer: Layer, cfg: Any, stack: str) -> Callable[[], Residual]:
     """``x + w * f(x)`` in layers whose LayerNorms do nothing, and hold no parameters."""
     for name, module in list(layer.named_children()):
         if name.endswith("layer_norm") and module is not None:
@@ -99,7 +101,7 @@ def rezero(layer: nn.Module, cfg: Any, stack: str) -> Callable[[], Residual]:
 
 @equation_of("looklinear")
 @torch.no_grad()
-def looklinear(layer: nn.Module, cfg: Any, stack: str) -> Callable[[], Residual]:
+def looklinear(layer: Layer, cfg: Any, stack: str) -> Callable[[], Residual]:
     """``f(x) + x``; the feed-forward branch starts linear (arXiv 1702.08591, section 4).
 
     fc1 holds [W; -W] and fc2 [V, -V], so that V relu(Wx) - V relu(-Wx) = VWx; it holds for gelu
@@ -112,7 +114,7 @@ def looklinear(layer: nn.Module, cfg: Any, stack: str) -> Callable[[], Residual]
     return Residual
 
 
-def start_ffn(layer: nn.Module, gain: float = 1.0) -> None:
+def start_ffn(layer: Layer, gain: float = 1.0) -> None:
     """Start the feed-forward branch with Xavier's uniform weights and zero biases.
 
     So do fairseq 0.9 and the authors' code. Since 0.10 fairseq leaves these weights to nn.Linear,

@@ -26,7 +26,7 @@ from .errors import AdminError
 from .init_types import measures, method_of
 from .model import AdminTransformerModel
 from .profile import fill, first_step
-from .sites import first_sites, named_sites
+from .sites import first_sites, named_omegas
 
 logger = logging.getLogger(__name__)
 
@@ -38,10 +38,11 @@ def install() -> None:
     if is_mended(Trainer.__init__, by="training"):
         return
     construct, build_optimizer = Trainer.__init__, Trainer._build_optimizer
-    build_model = AdminTransformerModel.build_model.__func__
 
     @functools.wraps(construct)
-    def begin(self: Trainer, cfg: Any, task: Any, model: nn.Module, *args: Any, **named: Any):
+    def begin(
+        self: Trainer, cfg: Any, task: Any, model: nn.Module, *args: Any, **named: Any
+    ) -> None:
         if isinstance(model, AdminTransformerModel):
             prepare(model, task, stored_args=getattr(cfg, "model", cfg))
         construct(self, cfg, task, model, *args, **named)
@@ -52,16 +53,9 @@ def install() -> None:
         if isinstance(self._model, AdminTransformerModel):
             start_master_weights(self._model, self._optimizer)
 
-    @functools.wraps(build_model)
-    def build_watched(cls: type, args: Any, task: Any) -> AdminTransformerModel:
-        model = build_model(cls, args, task)
-        if method_of(model.flags).needs_profile and options.stored_omegas(model.flags) is None:
-            model.register_forward_pre_hook(refuse_without_omegas)
-        return model
-
     Trainer.__init__ = mark(begin, by="training")
     Trainer._build_optimizer = mark(build_with_omegas, by="training")
-    AdminTransformerModel.build_model = classmethod(build_watched)
+    AdminTransformerModel.when_built.append(watch)
 
 
 def prepare(model: AdminTransformerModel, task: Any, stored_args: Any = None) -> None:
@@ -123,6 +117,13 @@ def start_master_weights(model: AdminTransformerModel, optimizer: Any) -> None:
         fill.fill_master_weights(optimizer, model, omegas)
 
 
+def watch(model: AdminTransformerModel) -> None:
+    """Have a model refuse to be trained before its omegas are set."""
+    args = model.flags
+    if method_of(args).needs_profile and options.stored_omegas(args) is None:
+        model.register_forward_pre_hook(refuse_without_omegas)
+
+
 def refuse_without_omegas(model: AdminTransformerModel, inputs: tuple[Any, ...]) -> None:
     """Refuse to train a model before its omegas were set; a forward pre-hook.
 
@@ -131,16 +132,16 @@ def refuse_without_omegas(model: AdminTransformerModel, inputs: tuple[Any, ...])
     """
     if not (model.training and torch.is_grad_enabled()) or model.restored:
         return
-    sites = named_sites(model)
-    first = [sites[name].omega for name in first_sites(sites)]
-    if model.flags.freeze_first_omega and any(omega.requires_grad for omega in first):
+    omegas = named_omegas(model)
+    learned_first = [name for name in first_sites(omegas) if omegas[name].requires_grad]
+    if model.flags.freeze_first_omega and learned_first:
         raise AdminError(
             "--freeze-first-omega: only fairseq-train freezes it by itself. In a training loop of "
             "your own, before the optimizer is made:\n"
             "  from admin_fairseq.training import set_up\n"
             "  set_up(model)"
         )
-    if all(bool((site.omega == 1).all()) for site in sites.values()):
+    if all(bool(omega.eq(1).all()) for omega in omegas.values()):
         raise AdminError(
             f"--init-type {model.flags.init_type}: this model is trained before its omegas were "
             "set, which only fairseq-train does by itself. In a training loop of your own, before "

@@ -1,36 +1,41 @@
-"""What keeps the weights of a state dict from being a model's: names, shapes, and numbers that are not finite."""
+"""What keeps the weights of a state dict from being a model's.
+
+Names, shapes, numbers that are not finite, and residual sites of another method.
+"""
+
+from __future__ import annotations
 
 import math
-from typing import Dict, List
+from collections.abc import Mapping
 
 import torch
 
 from .errors import AdminError
 from .init_types import SCALES, methods_that_store
 
-Weights = Dict[str, torch.Tensor]
-IGNORED = (
-    "_float_tensor",
-    "embed_positions.weights",
-)  # made anew by every model; older releases of fairseq stored them
+Weights = dict[str, torch.Tensor]
+
+# made anew by every model; older releases of fairseq stored them. _float_tensor holds anything
+IGNORED = ("_float_tensor", "embed_positions.weights")
+MOST = 9  # differences that a message lists
 
 
-def non_finite(weights: Weights) -> List[str]:
+def non_finite(weights: Mapping[str, torch.Tensor]) -> list[str]:
     """Return the names of weights that hold NaN or infinity."""
-    return [
-        name
-        for name, weight in weights.items()
-        if torch.is_tensor(weight)
-        and not name.endswith(IGNORED)
-        and not is_finite(weight)  # _float_tensor holds anything
-    ]
+    found: list[str] = []
+    for name, weight in weights.items():
+        if name.endswith(IGNORED) or not torch.is_tensor(weight):
+            continue
+        if not is_finite(weight):
+            found.append(name)
+    return found
 
 
 def is_finite(weight: torch.Tensor) -> bool:
     """Whether a tensor holds neither NaN nor infinity.
 
-    Any of these makes the sum NaN or infinite too, and a sum takes a tenth of the time of looking at each element;
-    only where the sum itself overflows, that is done.
+    Any of these makes the sum NaN or infinite too, and a sum takes a tenth of the time of looking
+    at each element; only where the sum itself overflows, that is done.
     """
     if not weight.is_floating_point():
         return True
@@ -38,26 +43,34 @@ def is_finite(weight: torch.Tensor) -> bool:
     return bool(torch.isfinite(total)) or bool(torch.isfinite(weight).all())
 
 
-def differences(ours: Weights, theirs: Weights) -> List[str]:
-    """Return what keeps the weights ``theirs`` from being loaded, one line each; the gravest first."""
-    known = {name: tuple(value.shape) for name, value in ours.items() if "version" not in name}
-    given = {name: tuple(value.shape) for name, value in theirs.items() if "version" not in name}
-    problems = [
-        f"{name} is missing" for name in known if name not in given and not name.endswith(IGNORED)
-    ]
-    problems += [
-        f"{name} is not the model's"
-        for name in given
-        if name not in known and not name.endswith(IGNORED)
-    ]
-    for name in known:
-        if name in given and known[name] != given[name]:
+def differences(ours: Mapping[str, torch.Tensor], theirs: Mapping[str, torch.Tensor]) -> list[str]:
+    """Return what keeps the weights ``theirs`` from being loaded, one line each.
+
+    The gravest come first.
+    """
+    known, given = _shapes(ours), _shapes(theirs)
+    missing, foreign, misshapen = [], [], []
+    for name, shape in known.items():
+        if name not in given:
+            if not name.endswith(IGNORED):
+                missing.append(f"{name} is missing")
+        elif given[name] != shape:
             hint = "; the data-bin's dictionary is another" if "embed_tokens" in name else ""
-            problems.append(f"{name} is {given[name]}, and would have to be {known[name]}{hint}")
-    return problems if len(problems) < 10 else problems[:9] + [f"... and {len(problems) - 9} more"]
+            misshapen.append(f"{name} is {given[name]}, and must be {shape}{hint}")
+    for name in given:
+        if name not in known and not name.endswith(IGNORED):
+            foreign.append(f"{name} is not the model's")
+    problems = missing + foreign + misshapen
+    more = len(problems) - MOST
+    return problems if more <= 0 else problems[:MOST] + [f"... and {more} more"]
 
 
-def depths(weights: Weights) -> str:
+def _shapes(weights: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each weight, without fairseq's counters of versions."""
+    return {name: tuple(value.shape) for name, value in weights.items() if "version" not in name}
+
+
+def depths(weights: Mapping[str, torch.Tensor]) -> str:
     """Return the depths of encoder and decoder that a state dict has, such as ``12-6``."""
     found = []
     for stack in ("encoder", "decoder"):
@@ -66,22 +79,23 @@ def depths(weights: Weights) -> str:
     return "-".join(found)
 
 
-def check_scales(model: torch.nn.Module, theirs: Weights) -> None:
-    """Refuse weights that were trained with sites of another kind: most would load, and compute
-    something else.
+def check_scales(ours: Mapping[str, torch.Tensor], theirs: Mapping[str, torch.Tensor]) -> None:
+    """Refuse weights that were trained with sites of another kind than the model's, ``ours``.
+
+    Most would load, and compute something else.
 
     Raises:
         AdminError: naming both kinds.
     """
-    ours = scales_in(model.state_dict())
-    trained = scales_in(theirs)
-    if kinds_of(trained) != kinds_of(ours):
+    built, trained = _scales_in(ours), _scales_in(theirs)
+    kind, other_kind = _kinds_of(built), _kinds_of(trained)
+    if kind != other_kind:
         raise AdminError(
-            f"the checkpoint was trained with --init-type {kinds_of(trained)}, and this model is of "
-            f"--init-type {kinds_of(ours)}: use the init type of the training; or start anew, with "
-            "another --save-dir and without --finetune-from-model and --restore-file"
+            f"the checkpoint was trained with --init-type {other_kind}, and this model is of "
+            f"--init-type {kind}: use the init type of the training; or start anew, with another "
+            "--save-dir and without --finetune-from-model and --restore-file"
         )
-    for name, value in ours.items():
+    for name, value in built.items():
         given = trained.get(name)
         if given is None or not name.endswith(".alpha"):
             continue
@@ -93,12 +107,12 @@ def check_scales(model: torch.nn.Module, theirs: Weights) -> None:
             )
 
 
-def scales_in(weights: Weights) -> Weights:
+def _scales_in(weights: Mapping[str, torch.Tensor]) -> Weights:
     """Return what a state dict holds for residual sites."""
     return {name: value for name, value in weights.items() if name.rpartition(".")[2] in SCALES}
 
 
-def kinds_of(scales: Weights) -> str:
+def _kinds_of(scales: Weights) -> str:
     """Return the init types that a state dict with these scales can be of, as text."""
     stored = {name.rpartition(".")[2] for name in scales}
     kinds = [methods_that_store(scale) for scale in SCALES if scale in stored]

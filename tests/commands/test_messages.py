@@ -127,7 +127,7 @@ def test_fine_tuning_from_another_vocabulary():
     larger = build(on_task=task(50), init_type="default")
     with pytest.raises(
         AdminError,
-        match=r"encoder.embed_tokens.weight is \(40, 16\), and would have to be \(50, 16\)",
+        match=r"encoder.embed_tokens.weight is \(40, 16\), and must be \(50, 16\)",
     ) as error:
         larger.load_state_dict(build(init_type="default").state_dict())
     assert "--srcdict" in str(error.value)
@@ -155,7 +155,7 @@ def test_a_plain_checkpoint_into_admin(warm, data_bin, trained, tmp_path):
 
 
 def test_pre_ln_is_default():
-    with pytest.raises(AdminError, match="Pre-LN is --init-type default with both"):
+    with pytest.raises(AdminError, match="Pre-LN is --init-type pre-ln; architectures"):
         build(init_type="adaptive", admin_omega={}, encoder_normalize_before=True)
 
 
