@@ -110,6 +110,7 @@ def average(paths: Sequence[str], ema: bool = False) -> State:
     result = load_checkpoint(paths[0])
     first = _weights_to_average(result, paths[0], ema)
     dtypes = {name: weight.dtype for name, weight in first.items()}
+    # one running sum: as many checkpoints as one likes fit into memory, one at a time
     sums = {name: weight.double() for name, weight in first.items()}
     for path in paths[1:]:
         weights = _weights_to_average(load_checkpoint(path), path, ema)
@@ -121,6 +122,7 @@ def average(paths: Sequence[str], ema: bool = False) -> State:
         dtype = torch.float32 if dtypes[name] in _HALVES else dtypes[name]
         means[name] = (total / len(paths)).to(dtype)
     result["model"] = means
+    # these belong to the first checkpoint's weights, and no training continues from a mean
     result.pop("last_optimizer_state", None)
     for name in _EMA:
         (result.get("extra_state") or {}).pop(name, None)

@@ -18,6 +18,7 @@ def check_output(output: str, inputs: Sequence[str], force: bool, kind: str = "f
     Raises:
         AdminError: naming the output.
     """
+    # by real paths: a link to the input is the input
     if os.path.realpath(output) in {os.path.realpath(path) for path in inputs}:
         raise AdminError(f"{output}: is the input, and would be overwritten")
     if not output or (kind == "file" and output.endswith(os.sep)):

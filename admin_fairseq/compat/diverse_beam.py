@@ -57,6 +57,7 @@ class _Words:
 
 
 def _looks_up_by_number(search: Any) -> bool:
+    # a batch of one sentence whose number, 7, is beyond its rows
     diverse = search.DiverseBeamSearch(_Words(), num_groups=2, diversity_strength=0.5)
     number, lprobs, scores = torch.tensor([7]), torch.zeros(1, 2, 8), torch.zeros(1, 2, 1)
     tokens = torch.full((2, 2), 2)

@@ -71,6 +71,7 @@ def _one_name_each(
     state_dict: dict[str, torch.Tensor], moved: dict[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
     """Return a state dict without the entries whose tensor in ``moved`` has an earlier name too."""
+    # by place in memory: names of a tied weight share it, equal weights do not
     seen: set[Any] = set()
     kept = {}
     for key, value in state_dict.items():

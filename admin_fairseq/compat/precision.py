@@ -21,6 +21,7 @@ def train_bf16_without_tpu() -> None:
 
     @functools.wraps(original)
     def call_main(cfg: Any, main: Callable[..., Any], **kwargs: Any) -> Any:
+        # fairseq imports torch_xla as xm, or leaves None
         has_xla = getattr(utils, "xm", None) is not None
         if cfg.common.bf16 and getattr(cfg.common, "tpu", False) and not has_xla:
             for section in cfg.values():

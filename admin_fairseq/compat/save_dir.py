@@ -60,6 +60,7 @@ def hold(save_dir: str, suffix: str = "") -> None:
     except OSError:
         return  # read-only, or full: fairseq tells when it saves
     if not files.lock(file):
+        # whoever holds it has written its name there
         file.seek(0)
         holder = file.read(200).decode(errors="replace").strip()
         file.close()

@@ -88,6 +88,7 @@ def _made_up_batch(model: TransformerModel, sentences: int = 8, seed: int = 1) -
             padding = slice(0, cut) if stack == "encoder" else slice(length - cut, length)
             rows[row, padding] = words.pad()
         tokens[stack] = rows
+    # as in a training, sources end in </s> and targets, shifted, begin with it
     tokens["encoder"][:, -1] = tokens["decoder"][:, 0] = model.decoder.dictionary.eos()
     return {
         "src_tokens": tokens["encoder"],

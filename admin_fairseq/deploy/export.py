@@ -81,6 +81,7 @@ def fold_and_compare(state: State, args: Namespace, path: str) -> Folded:
         AdminError: if it does not, or the checkpoint cannot be folded.
     """
     model = rebuild(args, state["model"], path)
+    # not the model's own: these have the dtypes of the file, in which the fold is stored
     weights = current_names(model, state["model"])
     try:
         folded = fold_state(weights, args)
@@ -103,6 +104,7 @@ def stock_state(state: State, folded: Folded, safe: bool = False) -> State:
     """
     cfg = copy.deepcopy(state.get("cfg")) or cfg_of(folded.args)
     cfg["model"] = folded.args
+    # whoever reads the result need not have the plugin
     for section in cfg.values():
         if isinstance(section, dict) and "user_dir" in section:
             section["user_dir"] = None
