@@ -57,16 +57,18 @@ def hold(save_dir, suffix=""):
         file = open(path, "a+b")
     except OSError:
         return  # read-only, or full: fairseq tells when it saves
-    if not files.lock(file):
-        file.seek(0)
-        holder = file.read(200).decode(errors="replace").strip()
-        file.close()
-        if not holder:
+    try:
+        if not files.lock(file):
+            file.close()
             return  # a file system without locks
+    except BlockingIOError:
+        file.seek(0)
+        holder = file.read(200).decode(errors="replace").strip() or "just started"
+        file.close()
         raise AdminError(
             f"--save-dir {save_dir}: another training ({holder}) saves its checkpoints there; wait for its end, or name "
             "another folder"
-        )
+        ) from None
     file.truncate(0)
     file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
     file.flush()
