@@ -11,11 +11,10 @@ import sys
 import tarfile
 from pathlib import Path
 
+from admin_fairseq.experiments.recipe import RECIPES
 from tests.helpers import REPOSITORY
 
 SCRIPTS = REPOSITORY / "scripts"
-RECIPES = REPOSITORY / "nmt-experiments" / "recipes"
-sys.path.insert(0, str(SCRIPTS))
 
 WORDS = [
     "Hund",

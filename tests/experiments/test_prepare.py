@@ -8,6 +8,8 @@ import pytest
 from fairseq.data import Dictionary, data_utils
 from sacremoses import MosesPunctNormalizer, MosesTokenizer
 
+from admin_fairseq.experiments.corpus.manifest import read_manifest
+from admin_fairseq.experiments.recipe import TO_PREPARE, read_recipe, recipe_names
 from tests.experiments.corpora import bash, files, iwslt14, manifest, recipe, text_of, wmt14
 
 SUBWORD_NMT = str(Path(sys.executable).parent / "subword-nmt")
@@ -247,11 +249,7 @@ def test_published_counts(tmp_path):
 
 
 def test_shipped_recipes_are_read_and_name_known_archives():
-    from admin_fairseq.experiments.corpus.manifest import read_manifest
-    from admin_fairseq.experiments.corpus.recipe import read_recipe
-    from tests.experiments.corpora import RECIPES
-
-    recipes = {path.stem: read_recipe(path) for path in sorted(RECIPES.glob("*.ini"))}
+    recipes = {name: read_recipe(name, TO_PREPARE).data for name in recipe_names()}
     assert {"iwslt14_de-en", "multi30k_en-de", "wmt14_en-de", "wmt14_en-fr"} <= set(recipes)
     archives = read_manifest()
     for name, found in recipes.items():

@@ -27,6 +27,20 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Every:
+    """Validation is every n-th line of train."""
+
+    lines: int
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """A number of sentence pairs that a generator makes."""
+
+    count: int
+
+
+@dataclass(frozen=True)
 class Corpus:
     """What a [data] section says. A recipe only for training names no more than its languages."""
 
@@ -36,8 +50,12 @@ class Corpus:
     merges: int = 0
     subsets: dict[str, list[Source]] = field(default_factory=dict)  # train, valid, test, test1, ...
     valid_every: Optional[int] = None  # every n-th line of train is validation
+    generator: Optional[str] = None  # what makes the text, where it is not published
+    generator_seed: int = 1
+    pairs: dict[str, int] = field(default_factory=dict)  # subset -> pairs to generate
     url: Optional[str] = None  # where plain text files are
     checksums: dict[str, str] = field(default_factory=dict)  # unpacked text file -> sha256
+    tokenise: bool = True  # no: the text stays as it is
     normalise: tuple[str, ...] = ()  # subsets whose punctuation is normalised
     printable: tuple[str, ...] = ()  # subsets whose non-printing characters become spaces
     apostrophes: tuple[str, ...] = ()  # subsets whose curly apostrophes become straight
@@ -61,9 +79,14 @@ class Corpus:
         return (self.source, "src"), (self.target, "ref")
 
     @property
+    def raw_subsets(self) -> list[str]:
+        """The subsets that have a text of their own; validation may be split off train."""
+        return [*self.subsets, *self.pairs]
+
+    @property
     def final_subsets(self) -> list[str]:
         """The subsets of data-bin, in fairseq's order."""
-        tests = [name for name in self.subsets if name.startswith("test")]
+        tests = [name for name in self.raw_subsets if name.startswith("test")]
         return ["train", "valid", *sorted(tests, key=_test_number)]
 
 
@@ -107,7 +130,10 @@ def _line_counts(text: str) -> dict[str, int]:
     return found
 
 
-def _texts(text: str) -> list[Source]:
+def _texts(text: str) -> Union[list[Source], Pairs]:
+    generated = re.fullmatch(r"(\d+) pairs", text)
+    if generated:
+        return Pairs(positive(generated[1]))
     return [_source(line) for line in lines(text)]
 
 
@@ -119,23 +145,32 @@ def _source(line: str) -> Source:
     return Source(archive, tuple(member.strip() for member in members.split(" or ")))
 
 
-def _texts_or_every(text: str) -> Union[list[Source], int]:
-    every = re.fullmatch(r"every (\d+)", text)
-    return positive(every[1]) if every else _texts(text)
+def _valid(text: str) -> Union[list[Source], Pairs, Every]:
+    split_off = re.fullmatch(r"every (\d+)", text)
+    return Every(positive(split_off[1])) if split_off else _texts(text)
 
 
-_TEXTS = "[ARCHIVE: ]MEMBER, a line for each source"
+def _generator(text: str) -> str:
+    if text != "numbers_and_dates":
+        raise ValueError
+    return text
+
+
+_TEXTS = "[ARCHIVE: ]MEMBER, a line for each source, or N pairs"
 _SUBSETS = "subsets, such as train test"
 KEYS = {
     "source": Key(str, "a language code"),
     "target": Key(str, "a language code"),
     "lowercase": Key(yes_or_no, "yes or no"),
     "train": Key(_texts, _TEXTS),
-    "valid": Key(_texts_or_every, f"every N, or {_TEXTS}"),
+    "valid": Key(_valid, f"every N, or {_TEXTS}"),
     "test": Key(_texts, _TEXTS),
     "merges": Key(positive, "a number of at least 1"),
     "url": Key(str, "an address", required=False),
     "checksums": Key(_checksums, "SHA256 FILE, a line for each", required=False),
+    "generator": Key(_generator, "numbers_and_dates", required=False),
+    "generator_seed": Key(int, "a whole number", required=False),
+    "tokenise": Key(yes_or_no, "yes or no", required=False),
     "normalise": Key(_names, _SUBSETS, required=False),
     "printable": Key(_names, _SUBSETS, required=False),
     "apostrophes": Key(_names, _SUBSETS, required=False),
@@ -149,6 +184,7 @@ KEYS = {
     "disk_gb": Key(amount, "gigabytes", required=False),
     "prepare": Key(str, "anything: only older releases read it", required=False),
 }
+_OF_TOKENISING = ("lowercase", "normalise", "printable", "apostrophes", "aggressive")
 _LANGUAGES = ("source", "target")  # all that a training needs of the section
 
 
@@ -177,12 +213,34 @@ def read_section(
         value = read_value(f"[data] {name}", text, KEYS[known], problems)
         if value is not None:
             values[name] = value
-    return _corpus(values), problems
+    corpus = _corpus(values)
+    return corpus, [*problems, *_contradictions(corpus)]
 
 
 def _corpus(values: dict[str, Any]) -> Corpus:
-    values = {**values}
-    values.pop("prepare", None)
-    every = values.pop("valid") if isinstance(values.get("valid"), int) else None
-    subsets = {name: values.pop(name) for name in list(values) if SUBSET.fullmatch(name)}
-    return Corpus(subsets=subsets, valid_every=every, **values)
+    subsets, pairs, valid_every, others = {}, {}, None, {}
+    for name, value in values.items():
+        if isinstance(value, Every):
+            valid_every = value.lines
+        elif isinstance(value, Pairs):
+            pairs[name] = value.count
+        elif SUBSET.fullmatch(name):
+            subsets[name] = value
+        elif name != "prepare":
+            others[name] = value
+    return Corpus(subsets=subsets, pairs=pairs, valid_every=valid_every, **others)
+
+
+def _contradictions(corpus: Corpus) -> list[str]:
+    """Return what cannot be meant, though each key by itself can be read."""
+    problems = []
+    if corpus.generator and corpus.subsets:
+        wrong = ", ".join(corpus.subsets)
+        problems.append(f"[data] {wrong}: must be N pairs, because a generator makes the text")
+    if corpus.pairs and not corpus.generator:
+        problems.append(f"[data] {', '.join(corpus.pairs)}: N pairs, but generator is missing")
+    if not corpus.tokenise:
+        for name in _OF_TOKENISING:
+            if getattr(corpus, name):
+                problems.append(f"[data] {name}: goes with tokenise = yes only")
+    return problems

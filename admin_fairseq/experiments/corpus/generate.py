@@ -1,0 +1,40 @@
+"""Raw text that is generated, for recipes whose text is not published."""
+
+from ...errors import AdminError
+from .recipe import Corpus
+from .stages import Output, Stages
+
+
+def generate(corpus: Corpus, stages: Stages) -> None:
+    """Make raw/SUBSET.LANG of every subset, in one stage.
+
+    Raises:
+        AdminError: if what spells numbers and names days is not installed.
+    """
+    # test and validation come first: they stay the same whatever the size of the training set
+    sizes = {subset: corpus.pairs[subset] for subset in reversed(corpus.final_subsets)}
+    outputs = []
+    for subset in sizes:
+        outputs += [f"raw/{subset}.{lang}" for lang in corpus.languages]
+    settings = {
+        "generator": corpus.generator,
+        "seed": corpus.generator_seed,
+        "pairs": sizes,
+        "languages": corpus.languages,
+    }
+
+    def make(*files: Output) -> None:
+        try:
+            from . import numbers_and_dates
+        except ImportError as error:
+            raise AdminError(
+                f"{error.name} is not installed: pip install 'admin_fairseq[recipes]'"
+            ) from None
+        columns = [numbers_and_dates.LANGUAGES.index(lang) for lang in corpus.languages]
+        by_path = dict(zip(outputs, files))
+        for subset, pairs in numbers_and_dates.make_pairs(corpus.generator_seed, sizes):
+            for lang, column in zip(corpus.languages, columns):
+                for pair in pairs:
+                    by_path[f"raw/{subset}.{lang}"].line(pair[column])
+
+    stages.run("raw-generated", [], outputs, settings, make)
