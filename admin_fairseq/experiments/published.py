@@ -4,10 +4,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ..errors import AdminError
+from ..init_types import find_method
 from .values import DEPTH
 
-VALUE = re.compile(r"(?P<number>\d+(\.\d+)?( ± \d+(\.\d+)?)?|failed), (?P<source>\S.*)")
-EXPECTED = "INIT-TYPE DEPTH = NUMBER [± SD] or failed, SOURCE"
+_VALUE = re.compile(r"(?P<number>\d+(\.\d+)?( ± \d+(\.\d+)?)?|failed), (?P<source>\S.*)")
+_EXPECTED = "INIT-TYPE DEPTH = NUMBER [± SD] or failed, SOURCE"
 
 
 @dataclass(frozen=True)
@@ -21,16 +23,24 @@ class Published:
 def read_section(
     section: Mapping[str, str],
 ) -> tuple[dict[tuple[str, str], Published], list[str]]:
-    """Return (init type, depth) -> :class:`Published`, and what is wrong in the section."""
+    """Return (init type, depth) -> :class:`Published`, and what is wrong in the section.
+
+    Init types are canonical words, whatever alias the file has.
+    """
     found: dict[tuple[str, str], Published] = {}
     problems = []
     for key, text in section.items():
         if key == "measure":
             continue
-        init_type, _, depth = key.partition(" ")
-        match = VALUE.fullmatch(text)
+        word, _, depth = key.partition(" ")
+        match = _VALUE.fullmatch(text)
         if not match or not DEPTH.fullmatch(depth):
-            problems.append(f"[published] {key} = {text}: must be {EXPECTED}")
+            problems.append(f"[published] {key} = {text}: must be {_EXPECTED}")
+            continue
+        try:
+            init_type = find_method(word).name
+        except AdminError as error:
+            problems.append(f"[published] {key}: {error}")
             continue
         if (init_type, depth) in found:
             problems.append(f"[published] {key}: {init_type} {depth} appears twice")

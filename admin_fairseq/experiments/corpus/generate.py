@@ -1,8 +1,12 @@
 """Raw text that is generated, for recipes whose text is not published."""
 
+import logging
+
 from ...errors import AdminError
 from .recipe import Corpus
 from .stages import Output, Stages
+
+log = logging.getLogger(__name__)
 
 
 def generate(corpus: Corpus, stages: Stages) -> None:
@@ -30,6 +34,9 @@ def generate(corpus: Corpus, stages: Stages) -> None:
             raise AdminError(
                 f"{error.name} is not installed: pip install 'admin_fairseq[recipes]'"
             ) from None
+        log.info(
+            "generating %s", ", ".join(f"{sizes[subset]:,} {subset} pairs" for subset in sizes)
+        )
         columns = [numbers_and_dates.LANGUAGES.index(lang) for lang in corpus.languages]
         by_path = dict(zip(outputs, files))
         for subset, pairs in numbers_and_dates.make_pairs(corpus.generator_seed, sizes):
