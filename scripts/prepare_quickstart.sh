@@ -5,7 +5,9 @@ set -euo pipefail
 # shellcheck source=find_tools.sh
 source "$(dirname "$0")/find_tools.sh"
 find_tools admin-fairseq
-if [ $# -gt 0 ] && [[ $1 != -* ]]; then
+if [ "${1:-}" = --help ] || [ "${1:-}" = -h ]; then
+    echo "usage: bash scripts/prepare_quickstart.sh [DIR] [flags]; DIR is --dest, the flags are those of:"
+elif [ $# -gt 0 ] && [[ $1 != -* ]]; then
     set -- --dest "$@"
 fi
 exec admin-fairseq prepare quickstart "$@"

@@ -90,6 +90,25 @@ def test_help_and_unknown_flags(script):
     assert bash(SCRIPTS / script, "--nonsense", env=environment).returncode == 2
 
 
+@pytest.mark.parametrize("script", sorted(path.name for path in SCRIPTS.glob("*.sh")))
+def test_help_is_the_scripts_own_and_touches_nothing(script, tmp_path):
+    environment = {"VENV": str(tmp_path / "venv"), "HOME": str(tmp_path)}
+    result = bash(SCRIPTS / script, "--help", env=environment, cwd=tmp_path)
+    assert result.returncode == 0, result.stdout
+    assert re.search(r"usage: |bash scripts/|To be sourced", result.stdout.splitlines()[0])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_half_made_environment_does_not_hide_a_good_one(tmp_path):
+    (tmp_path / "bin").mkdir()
+    python = tmp_path / "bin" / "python"
+    python.write_text("#!/bin/sh\nexit 1\n")
+    python.chmod(0o755)
+    result = bash(SCRIPTS / "prepare_multi30k.sh", "--help", env={"VENV": str(tmp_path)})
+    assert result.returncode == 0 and "usage: admin-fairseq prepare" in result.stdout
+    assert "has no admin-fairseq: looking in PATH" in result.stdout
+
+
 def test_another_python_stops_at_once_and_names_a_way_out(tmp_path):
     old = tmp_path / "python3.13"
     old.write_text("#!/bin/sh\nexit 1\n")
