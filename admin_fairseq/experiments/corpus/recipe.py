@@ -237,6 +237,8 @@ def _contradictions(corpus: Corpus) -> list[str]:
     if corpus.generator and corpus.subsets:
         wrong = ", ".join(corpus.subsets)
         problems.append(f"[data] {wrong}: must be N pairs, because a generator makes the text")
+    if corpus.generator and sorted(corpus.languages) != ["de", "en"]:
+        problems.append(f"[data] {corpus.generator} is en-de or de-en")
     if corpus.pairs and not corpus.generator:
         problems.append(f"[data] {', '.join(corpus.pairs)}: N pairs, but generator is missing")
     if not corpus.tokenise:
