@@ -32,7 +32,7 @@ def run(stages: Stages, corpus: Corpus, at: Mapping[str, str], jobs: int) -> Non
     """
     inputs = []
     for subset, place in at.items():
-        inputs += [f"{place}/{subset}.{lang}" for lang in corpus.languages]
+        inputs += corpus.paths(place, subset)
 
     def make(folder: Path) -> None:
         log.info("fairseq-preprocess: dictionary and binary data")

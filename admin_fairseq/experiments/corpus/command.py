@@ -34,12 +34,6 @@ def add_parser(commands: Any) -> None:
     # the scripts, which name a recipe, had this flag to name another
     command.add_argument("--recipe", dest="other_recipe", help=argparse.SUPPRESS)
     command.add_argument(
-        "--from",
-        dest="from_folder",
-        metavar="DIR",
-        help="take the files from DIR; nothing is downloaded",
-    )
-    command.add_argument(
         "--dest",
         metavar="DIR",
         help="where to work (default: data/RECIPE); the result is DIR/data-bin",
@@ -55,9 +49,18 @@ def add_parser(commands: Any) -> None:
         help="processes (default: the cores)",
     )
     command.add_argument(
-        "--news-commentary",
-        choices=["v9", "v12"],
-        help="WMT'14 En-De: v9 is WMT'14's, v12 the authors'",
+        "--no-disk-check", action="store_true", help="begin even if the disk seems too small"
+    )
+    _add_sources(command)
+    command.set_defaults(run=run)
+
+
+def _add_sources(command: ArgumentParser) -> None:
+    command.add_argument(
+        "--from",
+        dest="from_folder",
+        metavar="DIR",
+        help="take the files from DIR; nothing is downloaded",
     )
     command.add_argument(
         "--manifest",
@@ -66,9 +69,10 @@ def add_parser(commands: Any) -> None:
         help="other addresses: a mirror of your own",
     )
     command.add_argument(
-        "--no-disk-check", action="store_true", help="begin even if the disk seems too small"
+        "--news-commentary",
+        choices=["v9", "v12"],
+        help="WMT'14 En-De: v9 is WMT'14's, v12 the authors'",
     )
-    command.set_defaults(run=run)
 
 
 def run(args: Namespace) -> int:

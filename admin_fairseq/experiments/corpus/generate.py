@@ -19,7 +19,7 @@ def generate(corpus: Corpus, stages: Stages) -> None:
     sizes = {subset: corpus.pairs[subset] for subset in reversed(corpus.final_subsets)}
     outputs = []
     for subset in sizes:
-        outputs += [f"raw/{subset}.{lang}" for lang in corpus.languages]
+        outputs += corpus.paths("raw", subset)
     settings = {
         "generator": corpus.generator,
         "seed": corpus.generator_seed,
@@ -37,10 +37,10 @@ def generate(corpus: Corpus, stages: Stages) -> None:
         log.info(
             "generating %s", ", ".join(f"{sizes[subset]:,} {subset} pairs" for subset in sizes)
         )
-        columns = [numbers_and_dates.LANGUAGES.index(lang) for lang in corpus.languages]
         by_path = dict(zip(outputs, files))
         for subset, pairs in numbers_and_dates.make_pairs(corpus.generator_seed, sizes):
-            for lang, column in zip(corpus.languages, columns):
+            for lang in corpus.languages:
+                column = numbers_and_dates.LANGUAGES.index(lang)
                 for pair in pairs:
                     by_path[f"raw/{subset}.{lang}"].line(pair[column])
 

@@ -95,7 +95,7 @@ class Preparation:
         for source in sources:
             inputs += [self.files[name].key for name in names(corpus, source)]
             settings.append([source.archive, source.members, corpus.languages])
-        outputs = [f"raw/{subset}.{lang}" for lang in corpus.languages]
+        outputs = corpus.paths("raw", subset)
 
         def make(*files: Output) -> None:
             by_lang = dict(zip(corpus.languages, files))
@@ -190,11 +190,11 @@ class Preparation:
         every: Optional[int] = None,
         folder: str = "split",
     ) -> None:
-        corpus, start = self.corpus, self.at[subset]
-        inputs = [f"{start}/{subset}.{lang}" for lang in corpus.languages]
+        corpus = self.corpus
+        inputs = corpus.paths(self.at[subset], subset)
         outputs = []
         for target in targets:
-            outputs += [f"{folder}/{target}.{lang}" for lang in corpus.languages]
+            outputs += corpus.paths(folder, target)
         settings = {
             "every": every,
             "length": corpus.length,
@@ -219,8 +219,8 @@ class Preparation:
         *files: Output,
     ) -> None:
         """Write what the filter keeps; ``files`` are a source and a target text per subset."""
-        corpus, start = self.corpus, self.at[subset]
-        texts = [f"{start}/{subset}.{lang}" for lang in corpus.languages]
+        corpus = self.corpus
+        texts = corpus.paths(self.at[subset], subset)
         sides = [read_lines(self.stages.folder / path) for path in texts]
         kept = 0
         for source, target in shown(zip(*sides), f"{folder} {subset}", self.stages.lines(texts[0])):
@@ -257,7 +257,7 @@ class Preparation:
 
     def learn(self) -> str:
         """Learn joint BPE of the training text; return the path of the codes."""
-        inputs = [f"{self.at['train']}/train.{lang}" for lang in self.corpus.languages]
+        inputs = self.corpus.paths(self.at["train"], "train")
         return bpe.learn(self.stages, inputs, self.corpus.merges)
 
     def segment(self, subset: str, lang: str, codes: str) -> None:

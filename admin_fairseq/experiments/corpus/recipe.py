@@ -73,6 +73,10 @@ class Corpus:
         """Source and target."""
         return self.source, self.target
 
+    def paths(self, folder: str, subset: str) -> list[str]:
+        """Return the texts of a subset, source before target, in a folder of the preparation."""
+        return [f"{folder}/{subset}.{lang}" for lang in self.languages]
+
     @property
     def sides(self) -> tuple[tuple[str, str], tuple[str, str]]:
         """Each language with what WMT's files call its side."""
