@@ -7,8 +7,8 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Iterator
-from typing import IO, BinaryIO, Callable, Optional, Union
+from collections.abc import Callable, Iterator
+from typing import IO, BinaryIO, Optional, Union
 
 from .errors import AdminError
 

@@ -102,7 +102,7 @@ def binarised(folder, subset, source, target, lang):
 
 
 def check_bpe(out, source, target, texts, merges):
-    """bpe/ and data-bin line by line against subword-nmt's own command; texts: subset -> lang -> lines."""
+    """bpe/ line by line against subword-nmt's own command; texts: subset -> lang -> lines."""
     codes = out / "bpe" / f"codes.{merges}"
     assert codes.read_text(encoding="utf-8") == learned(
         [texts["train"][source], texts["train"][target]], merges

@@ -26,8 +26,9 @@ from tests.experiments.corpora import (
 )
 from tests.helpers import REPOSITORY
 
-# runs the preparation again and again, each in a process of its own (forked: starting Python takes longer than most
-# stages), and kills it before the first renaming that no run before has got to; prints how often
+# runs the preparation again and again, each in a process of its own (forked: starting Python takes
+# longer than most stages), and kills it before the first renaming that no run before has got to;
+# prints how often
 KILLED = """
 import os, signal, sys
 from admin_fairseq.cli import main
@@ -230,9 +231,15 @@ def test_damaged_and_wrong_archives(tmp_path):
 def test_sides_that_are_not_aligned_and_empty_files(tmp_path):
     (tmp_path / "in").mkdir()
     own = recipe(
-        tmp_path / "multi30k_en-de.ini", "multi30k_en-de", url="http://localhost:9", test1="test.{lang}", test2="test.{lang}",
-        train="train.{lang}", valid="valid.{lang}", test="test.{lang}",
-    )  # fmt: skip
+        tmp_path / "multi30k_en-de.ini",
+        "multi30k_en-de",
+        url="http://localhost:9",
+        train="train.{lang}",
+        valid="valid.{lang}",
+        test="test.{lang}",
+        test1="test.{lang}",
+        test2="test.{lang}",
+    )
     assert own.exists()
     (tmp_path / "manifest.ini").write_text("")
     for name in ("train", "valid", "test"):
@@ -310,6 +317,28 @@ def test_mistakes_in_flags_and_recipes(tmp_path):
         "train is missing",
         "nonsense: no such key",
     )
+
+
+@pytest.mark.parametrize(
+    "package, name", [("subword_nmt", "iwslt14_de-en"), ("num2words", "quickstart")]
+)
+def test_a_missing_package_is_named_with_the_way_out(tmp_path, package, name):
+    program = f"""if True:
+        import sys
+        sys.modules["{package}"] = None
+        from admin_fairseq.cli import main
+        sys.exit(main(["prepare", "{name}", "--dest", "{tmp_path / "out"}"]))
+    """
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment(),
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    message = f"error: {package} is not installed: pip install 'admin_fairseq[recipes]'"
+    assert_refused(tmp_path, result, message)
 
 
 def test_two_runs_do_not_mix(tmp_path):

@@ -150,7 +150,7 @@ def prepare(tmp_path, source, merges="20", recipe=None):
 
 
 def without_checksums(tmp_path, langs=("en", "de")):
-    """A recipe satisfied with any text of a pair: the other stages can be tested without Multi30k."""
+    """A recipe satisfied with any text of a pair, to test the other stages without Multi30k."""
     lines = (RECIPES / "multi30k_en-de.ini").read_text().splitlines()
     start = lines.index("published_lines =")
     kept = [line for line in lines[:start] if not line.startswith(("source", "target"))]

@@ -12,6 +12,7 @@
 - ``text``        one line of text at a time: tokenise, filter, BPE
 - ``bpe``         word counts, merges, and text split by them
 - ``binarise``    data-bin, with fairseq-preprocess
+- ``machine``     what a machine may lack: room on its disk, Python packages
 - ``parallel``    lines through several processes, in order, with bounded memory
 
 Nothing here imports torch: worker processes start at once and stay small.

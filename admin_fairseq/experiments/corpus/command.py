@@ -9,12 +9,13 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-from ...errors import AdminError, PrintableFormatter, raise_all
+from ...errors import PrintableFormatter, raise_all
 from ...files import StrPath, locked
 from ..processes import find_command
 from ..recipe import TO_PREPARE, Recipe, read_recipe, recipe_names
+from .machine import check_disk, explain_os_error, missing_package
 from .manifest import MANIFEST, read_manifest
-from .stages import Stages, check_disk, explain_os_error
+from .stages import Stages
 
 
 def add_parser(commands: Any) -> None:
@@ -119,10 +120,8 @@ def _read(args: Namespace) -> Recipe:
 def _prepare(recipe: Recipe, dest: Path, args: Namespace) -> None:
     try:
         from .pipeline import Preparation
-    except ImportError as error:
-        raise AdminError(
-            f"{error.name} is not installed: pip install 'admin_fairseq[recipes]'"
-        ) from None
+    except ModuleNotFoundError as error:
+        raise missing_package(error) from None
     find_command("fairseq-preprocess")  # hours before it is needed
     dest.mkdir(parents=True, exist_ok=True)
     if not args.no_disk_check:

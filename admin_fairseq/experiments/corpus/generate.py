@@ -2,7 +2,7 @@
 
 import logging
 
-from ...errors import AdminError
+from .machine import missing_package
 from .recipe import Corpus
 from .stages import Output, Stages
 
@@ -30,10 +30,8 @@ def generate(corpus: Corpus, stages: Stages) -> None:
     def make(*files: Output) -> None:
         try:
             from . import numbers_and_dates
-        except ImportError as error:
-            raise AdminError(
-                f"{error.name} is not installed: pip install 'admin_fairseq[recipes]'"
-            ) from None
+        except ModuleNotFoundError as error:
+            raise missing_package(error) from None
         log.info(
             "generating %s", ", ".join(f"{sizes[subset]:,} {subset} pairs" for subset in sizes)
         )

@@ -8,7 +8,6 @@ the same again makes nothing after it run.
 """
 
 import contextlib
-import errno
 import hashlib
 import json
 import logging
@@ -19,7 +18,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Optional, Union
 
-from ...errors import AdminError
 from ...files import StrPath, replacing
 
 log = logging.getLogger(__name__)
@@ -191,28 +189,3 @@ def _state(path: Union[str, Path]) -> Any:
     except FileNotFoundError:
         return None
     return [status.st_size, status.st_mtime_ns]
-
-
-def check_disk(folder: Path, gigabytes: float) -> None:
-    """Refuse to begin where the disk has less room than a corpus takes.
-
-    What is in ``folder`` already counts as room.
-    """
-    used = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    free = shutil.disk_usage(folder).free
-    if free + used < gigabytes * 1e9:
-        raise AdminError(
-            f"--dest {folder}: about {gigabytes:g} GB are needed in all; {used / 1e9:.3g} GB are "
-            f"used already and {free / 1e9:.3g} GB are free. Name another --dest, or pass "
-            "--no-disk-check if you know better"
-        )
-
-
-def explain_os_error(error: OSError, folder: Optional[Path]) -> AdminError:
-    """Return an :class:`AdminError` for an error of the operating system."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return AdminError(
-            f"the disk of {folder} is full. Make room and start again: it goes on where it stopped"
-        )
-    where = f": {error.filename}" if error.filename else ""
-    return AdminError(f"{error.strerror or error}{where}")
