@@ -167,7 +167,7 @@ def manifest(path, folder, url="http://localhost:9", **changes):
 
 
 def recipe(path, name, **changes):
-    """The shipped recipe ``name`` without published counts, and with ``changes`` for made-up text."""
+    """The shipped recipe ``name`` without published counts; ``changes`` for made-up text."""
     parser = configparser.ConfigParser(interpolation=None)
     parser.read(RECIPES / f"{name}.ini")
     data = {
