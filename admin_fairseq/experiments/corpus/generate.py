@@ -16,10 +16,11 @@ def generate(corpus: Corpus, stages: Stages) -> None:
         AdminError: if what spells numbers and names days is not installed.
     """
     # test and validation come first: they stay the same whatever the size of the training set
-    sizes = {subset: corpus.pairs[subset] for subset in reversed(corpus.final_subsets)}
-    outputs = []
-    for subset in sizes:
-        outputs += corpus.paths("raw", subset)
+    sizes, outputs = {}, []
+    for subset in reversed(corpus.final_subsets):
+        if subset in corpus.pairs:
+            sizes[subset] = corpus.pairs[subset]
+            outputs += corpus.paths("raw", subset)
     settings = {
         "generator": corpus.generator,
         "seed": corpus.generator_seed,

@@ -7,7 +7,7 @@ from typing import Any, Optional, Union
 
 from ..values import Key, amount, lines, positive, read_value, words, yes_or_no
 
-SUBSET = re.compile(r"train|valid|test\d*")
+_SUBSET = re.compile(r"train|valid|test\d*")
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,14 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Every:
+class _Every:
     """Validation is every n-th line of train."""
 
     lines: int
 
 
 @dataclass(frozen=True)
-class Pairs:
+class _Pairs:
     """A number of sentence pairs that a generator makes."""
 
     count: int
@@ -134,10 +134,10 @@ def _line_counts(text: str) -> dict[str, int]:
     return found
 
 
-def _texts(text: str) -> Union[list[Source], Pairs]:
+def _texts(text: str) -> Union[list[Source], _Pairs]:
     generated = re.fullmatch(r"(\d+) pairs", text)
     if generated:
-        return Pairs(positive(generated[1]))
+        return _Pairs(positive(generated[1]))
     return [_source(line) for line in lines(text)]
 
 
@@ -149,9 +149,9 @@ def _source(line: str) -> Source:
     return Source(archive, tuple(member.strip() for member in members.split(" or ")))
 
 
-def _valid(text: str) -> Union[list[Source], Pairs, Every]:
+def _valid(text: str) -> Union[list[Source], _Pairs, _Every]:
     split_off = re.fullmatch(r"every (\d+)", text)
-    return Every(positive(split_off[1])) if split_off else _texts(text)
+    return _Every(positive(split_off[1])) if split_off else _texts(text)
 
 
 def _generator(text: str) -> str:
@@ -162,7 +162,7 @@ def _generator(text: str) -> str:
 
 _TEXTS = "[ARCHIVE: ]MEMBER, a line for each source, or N pairs"
 _SUBSETS = "subsets, such as train test"
-KEYS = {
+_KEYS = {
     "source": Key(str, "a language code"),
     "target": Key(str, "a language code"),
     "lowercase": Key(yes_or_no, "yes or no"),
@@ -184,7 +184,7 @@ KEYS = {
     "length": Key(_length, "SHORTEST-LONGEST", required=False),
     "ratio": Key(amount, "a number", required=False),
     "news_commentary": Key(str, "a version, such as v12", required=False),
-    "published_lines": Key(_line_counts, "SUBSET LINES, a line for each", required=False),
+    "published_lines": Key(_line_counts, "_SUBSET LINES, a line for each", required=False),
     "disk_gb": Key(amount, "gigabytes", required=False),
     "prepare": Key(str, "anything: only older releases read it", required=False),
 }
@@ -204,17 +204,17 @@ def read_section(
     """
     values: dict[str, Any] = {}
     problems = []
-    for name, key in KEYS.items():
+    for name, key in _KEYS.items():
         wanted = (whole and key.required) or (languages and name in _LANGUAGES)
         if wanted and not section.get(name):
             problems.append(f"[data] {name} is missing")
     for name, text in section.items():
-        known = "test" if SUBSET.fullmatch(name) and name not in KEYS else name
-        if known not in KEYS:
-            problems.append(f"[data] {name}: no such key (known: {', '.join(KEYS)}, test1, ...)")
+        known = "test" if _SUBSET.fullmatch(name) and name not in _KEYS else name
+        if known not in _KEYS:
+            problems.append(f"[data] {name}: no such key (known: {', '.join(_KEYS)}, test1, ...)")
             continue
         text = text.replace("{news_commentary}", section.get("news_commentary", ""))
-        value = read_value(f"[data] {name}", text, KEYS[known], problems)
+        value = read_value(f"[data] {name}", text, _KEYS[known], problems)
         if value is not None:
             values[name] = value
     corpus = _corpus(values)
@@ -224,11 +224,11 @@ def read_section(
 def _corpus(values: dict[str, Any]) -> Corpus:
     subsets, pairs, valid_every, others = {}, {}, None, {}
     for name, value in values.items():
-        if isinstance(value, Every):
+        if isinstance(value, _Every):
             valid_every = value.lines
-        elif isinstance(value, Pairs):
+        elif isinstance(value, _Pairs):
             pairs[name] = value.count
-        elif SUBSET.fullmatch(name):
+        elif _SUBSET.fullmatch(name):
             subsets[name] = value
         elif name != "prepare":
             others[name] = value
