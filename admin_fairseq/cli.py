@@ -16,6 +16,7 @@ from typing import Any, Optional
 from . import register
 from .deploy import QUANTIZATIONS
 from .errors import AdminError, PrintableFormatter
+from .experiments.corpus import command as prepare
 from .version import __version__
 
 
@@ -29,6 +30,7 @@ def build_parser() -> ArgumentParser:
     parser.add_argument("--version", action="version", version=f"admin_fairseq {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for add in (
+        prepare.add_parser,
         _add_profile,
         _add_average,
         _add_fold,
@@ -338,7 +340,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         _log_to_stderr()
         if getattr(args, "user_dir", None):
             import_user_dir(args.user_dir)
-        args.run(args)
+        return args.run(args) or 0
     except AdminError as error:
         print(f"admin-fairseq: error: {error}", file=sys.stderr)
         return 1

@@ -1,8 +1,9 @@
-"""Measure the preparation of a corpus: lines per second and peak memory by stage, at one size or several.
+"""Measure the preparation of a corpus: lines per second and peak memory by stage, at several sizes.
 
-The text is made up: words of a Zipf distribution over a fixed vocabulary, sentences of 5 to 45 tokens with
-punctuation, or lines of two files that the user has (--text). It goes through scripts/prepare_multi30k.sh with a
-recipe of its own, as any corpus does. Each size is one run, in a process of its own.
+The text is made up: words of a Zipf distribution over a fixed vocabulary, sentences of 5 to 45
+tokens with punctuation, or lines of two files that the user has (--text). It goes through
+``admin-fairseq prepare`` with a recipe of its own, as any corpus does. Each size is one run, in a
+process of its own.
 """
 
 import argparse
@@ -15,7 +16,6 @@ import sys
 import time
 from pathlib import Path
 
-SCRIPTS = Path(__file__).resolve().parent
 STAGES = ("raw", "tok", "split", "vocabulary", "codes", "bpe", "clean", "data-bin")
 LANGS = ("en", "de")
 RECIPE = """[data]
@@ -39,15 +39,10 @@ merges = {merges}
 
 def sentences(lang, types=200_000, seed=1):
     """Yield made-up sentences for ever."""
-    rng, lengths = (
-        random.Random(f"{lang}{seed}"),
-        random.Random(seed),
-    )  # both sides are about as long
-    syllables = [
-        a + b
-        for a in "bdfgklmnprstvwz"
-        for b in ("a", "e", "i", "o", "u", "ei", "au", "en", "er", "st")
-    ]
+    rng = random.Random(f"{lang}{seed}")
+    lengths = random.Random(seed)  # the same for both sides: they are about as long
+    ends = ("a", "e", "i", "o", "u", "ei", "au", "en", "er", "st")
+    syllables = ["".join(pair) for pair in itertools.product("bdfgklmnprstvwz", ends)]
     words = ["".join(rng.choices(syllables, k=rng.randint(1, 4))) for _ in range(types)]
     cumulative = list(itertools.accumulate(1 / (rank + 2.7) for rank in range(types)))
     while True:
@@ -59,34 +54,35 @@ def sentences(lang, types=200_000, seed=1):
         yield " ".join(text) + rng.choice([".", ".", ".", "?", "!", '."'])
 
 
+def lines_of(path):
+    with open(path, encoding="utf-8", newline="\n") as file:
+        yield from file
+
+
 def write_text(folder, pairs, text):
     folder.mkdir(parents=True, exist_ok=True)
     for side, lang in enumerate(LANGS):
-        source = (
-            sentences(lang) if text is None else open(text[side], encoding="utf-8", newline="\n")
-        )
+        source = sentences(lang) if text is None else lines_of(text[side])
         with open(folder / f"train.{lang}", "w", encoding="utf-8") as file:
             for _, line in zip(range(pairs), source):
                 file.write(line.rstrip("\n") + "\n")
-        with open(folder / f"train.{lang}", encoding="utf-8", newline="\n") as file:
-            head = [line for _, line in zip(range(1000), file)]
+        head = itertools.islice(lines_of(folder / f"train.{lang}"), 1000)
         (folder / f"test.{lang}").write_text("".join(head), encoding="utf-8")
 
 
 def peak_memory(process, dest, every=0.2):
-    """Wait for a process group; return stage -> peak, in MB, of the sum of its processes' own memory (PSS). The
-    stage is told by the newest unfinished file."""
+    """Wait for a process group; return stage -> peak, in MB, of its processes' own memory (PSS).
+
+    The stage is told by the newest unfinished file.
+    """
     peaks = dict.fromkeys(STAGES, 0.0)
     while process.poll() is None:
         stage, total = stage_now(dest), 0.0
         for found in Path("/proc").glob("[0-9]*"):
             try:
                 if os.getpgid(int(found.name)) == process.pid:
-                    lines = (found / "smaps_rollup").read_text().splitlines()
-                    total += next(
-                        int(line.split()[1]) / 1e3 for line in lines if line.startswith("Pss:")
-                    )
-            except (OSError, StopIteration):
+                    total += own_memory(found)
+            except OSError:
                 continue  # it has just ended
         if stage == stage_now(dest) and stage:
             peaks[stage] = max(peaks[stage], total)
@@ -94,9 +90,20 @@ def peak_memory(process, dest, every=0.2):
     return peaks
 
 
+def own_memory(process):
+    """Return the PSS of a process, a folder of /proc, in MB."""
+    for line in (process / "smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) / 1e3
+    return 0.0
+
+
 def stage_now(dest):
     """Return the stage whose files are being written, or None in between."""
-    for path in [*dest.glob("*.part"), *dest.glob("*/*.part")]:
+    # texts are written as NAME.xxxxxxxx.tmp, the folder data-bin as data-bin.part
+    for path in [*dest.glob("*.part"), *dest.glob("*/*.tmp")]:
+        if path.parent.name == "stages":
+            continue
         name = path.name if path.parent == dest else path.parent.name
         if path.parent.name == "bpe" and path.name.startswith(("vocabulary", "codes")):
             name = path.name
@@ -109,15 +116,8 @@ def stage_now(dest):
 def measure(folder, pairs, jobs, merges, text):
     write_text(folder / "text", pairs, text)
     (folder / "recipe.ini").write_text(RECIPE.format(merges=merges), encoding="utf-8")
-    command = [
-        "bash",
-        SCRIPTS / "prepare_multi30k.sh",
-        "--recipe",
-        folder / "recipe.ini",
-        "--from",
-        folder / "text",
-    ]
-    command += ["--dest", folder / "data", "--jobs", jobs]
+    command = [sys.executable, "-m", "admin_fairseq", "prepare", folder / "recipe.ini"]
+    command += ["--from", folder / "text", "--dest", folder / "data", "--jobs", jobs]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with open(folder / "log", "wb") as log:
         words = [str(word) for word in command]

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Prepare Multi30k (Elliott et al., 2016; task 1, raw text) English-German for fairseq. Licensed for research and education.
+# Prepares Multi30k (task 1) English-German for fairseq. Licensed for research and education.
 # bash scripts/prepare_multi30k.sh --help
 set -euo pipefail
-# shellcheck source=prepare.sh
-source "$(dirname "$0")/prepare.sh"
-prepare multi30k_en-de "$@"
+# shellcheck source=find_tools.sh
+source "$(dirname "$0")/find_tools.sh"
+find_tools admin-fairseq
+exec admin-fairseq prepare multi30k_en-de "$@"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# To be sourced: setup_env EXTRA,... makes a virtual environment in the repository (or in $VENV), installs
-# the package with those extras, and puts it first in PATH. What is there already is kept.
+# To be sourced: setup_env EXTRA,... makes a virtual environment in the repository (or in $VENV),
+# installs the package with those extras, and puts it first in PATH. One that is whole is kept.
 
 setup_env_fail() {
     echo "error: $*" >&2
@@ -22,15 +22,19 @@ Bring one, for instance with uv (https://docs.astral.sh/uv):
 }
 
 setup_env() {
-    local extras=$1 repository python venv stamp wanted
+    local extras=$1 repository python venv stamp wanted clear=()
     repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
     venv=${VENV:-$repository/.venv}
     stamp=$venv/installed
     wanted="$extras $(cat "$repository"/setup.py "$repository"/scripts/constraints.txt | cksum)"
-    if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then # also where it was stopped half-way
+    if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
         python=$(find_python) || exit 1
+        if [ -f "$venv/pyvenv.cfg" ]; then # nothing but a virtual environment is ever emptied
+            echo "the virtual environment in $venv has no python that works: making it again"
+            clear=(--clear)
+        fi
         echo "making a virtual environment with $("$python" --version) in $venv"
-        "$python" -m venv "$venv" ||
+        "$python" -m venv ${clear[@]+"${clear[@]}"} "$venv" ||
             setup_env_fail "$python cannot make virtual environments (on Debian and Ubuntu: apt install python3-venv)"
     elif [ -n "${PYTHON:-}" ]; then
         echo "using the environment in $venv ($("$venv/bin/python" --version)); remove it for another PYTHON"
@@ -47,3 +51,7 @@ setup_env() {
         echo "$wanted" >"$stamp"
     fi
 }
+
+if [ "${BASH_SOURCE[0]}" = "$0" ]; then
+    sed -n '2,/^$/s/^# //p' "$0"
+fi

@@ -1,7 +1,13 @@
 #!/usr/bin/env bash
-# Installs what the tests need and runs them all: bash scripts/test.sh [pytest arguments]
+# Installs what the tests need, and runs them: bash scripts/test.sh [pytest arguments]
+# Without arguments all tests run, one process for each core.
+# Environment: PYTHON, the interpreter to use (3.11 or 3.12); VENV, the virtual environment (.venv).
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
+if [ "${1:-}" = --help ] || [ "${1:-}" = -h ]; then
+    sed -n '2,/^set/s/^# //p' "$0"
+    exit
+fi
 # shellcheck source=setup_env.sh
 source "$here/setup_env.sh"
 setup_env recipes,test

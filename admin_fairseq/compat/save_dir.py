@@ -59,17 +59,19 @@ def hold(save_dir: str, suffix: str = "") -> None:
         file = open(path, "a+b")  # noqa: SIM115  # it stays open: closing it gives the lock up
     except OSError:
         return  # read-only, or full: fairseq tells when it saves
-    if not files.lock(file):
-        # whoever holds it has written its name there
-        file.seek(0)
-        holder = file.read(200).decode(errors="replace").strip()
-        file.close()
-        if not holder:
+    try:
+        if not files.lock(file):
+            file.close()
             return  # a file system without locks
+    except BlockingIOError:
+        # whoever holds it writes its name there, a moment after it has locked it
+        file.seek(0)
+        holder = file.read(200).decode(errors="replace").strip() or "just started"
+        file.close()
         raise AdminError(
             f"--save-dir {save_dir}: another training ({holder}) saves its checkpoints there; wait "
             "for its end, or name another folder"
-        )
+        ) from None
     file.truncate(0)
     file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
     file.flush()

@@ -1,20 +1,48 @@
-"""Processes that do not outlive the one that started them."""
+"""Commands: where they are, and that they do not outlive the process that started them."""
 
 import ctypes
 import functools
 import os
+import shutil
 import signal
+import sys
+from collections.abc import Callable
 
-PR_SET_PDEATHSIG = 1  # of linux/prctl.h
+from ..errors import AdminError
+
+_PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
 
-def end_with(parent, how=signal.SIGKILL):
-    """Let this process get the signal ``how`` when its parent, the process ``parent``, ends in whatever way."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, how)
+def find_command(name: str) -> str:
+    """Return the path of a command: beside this Python first, then in PATH.
+
+    An environment need not be activated for its ``admin-fairseq`` to find its ``fairseq-train``.
+
+    Raises:
+        AdminError: if it is in neither place.
+    """
+    folder = os.path.dirname(sys.executable)
+    path = shutil.which(name, path=folder) or shutil.which(name)
+    if path is None:
+        raise AdminError(
+            f"{name} is neither in {folder} nor in PATH: activate the environment that has "
+            "fairseq, or pip install 'admin_fairseq[recipes]'"
+        )
+    return path
+
+
+def end_with(parent: int, how: signal.Signals = signal.SIGKILL) -> None:
+    """Have this process get the signal ``how`` when its parent ends, in whatever way.
+
+    Args:
+        parent: the process that must still be the parent; this process ends at once if it is not.
+        how: the signal.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, how)
     if os.getppid() != parent:
         os._exit(1)
 
 
-def ending_with_us(how=signal.SIGKILL):
-    """Return a ``preexec_fn`` for subprocess: what is started ends with this process, even if that is killed."""
+def ending_with_us(how: signal.Signals = signal.SIGKILL) -> Callable[[], None]:
+    """Return a ``preexec_fn`` for subprocess: the child ends with this process, even if killed."""
     return functools.partial(end_with, os.getpid(), how)

@@ -116,19 +116,16 @@ def test_a_copy_is_whole_or_not_there(tmp_path, monkeypatch):
 
 def test_what_a_killed_writer_left_is_swept_up(tmp_path):
     program = f"""if True:
-        import sys, time
-        sys.path.insert(0, {str(REPOSITORY)!r})
-        import importlib.util
-        spec = importlib.util.spec_from_file_location("files", {files.__file__!r})
-        files = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(files)
+        import time
+        from admin_fairseq import files
         with files.replacing({str(tmp_path / "mean.pt")!r}) as file:
             file.write(b"half")
             file.flush()
             print("writing", flush=True)
             time.sleep(60)
     """
-    writer = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", program]
+    writer = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY)
     assert writer.stdout.readline() == "writing\n"
     (left,) = tmp_path.glob("mean.pt.*.tmp")
     with files.replacing(tmp_path / "mean.pt") as file:

@@ -1,4 +1,4 @@
-"""Archives with the layout of the published ones, of made-up text, and the scripts that prepare them."""
+"""Archives of made-up text in the published layout, and the scripts that prepare them."""
 
 import configparser
 import gzip
@@ -11,11 +11,10 @@ import sys
 import tarfile
 from pathlib import Path
 
+from admin_fairseq.experiments.recipe import RECIPES
 from tests.helpers import REPOSITORY
 
 SCRIPTS = REPOSITORY / "scripts"
-RECIPES = REPOSITORY / "nmt-experiments" / "recipes"
-sys.path.insert(0, str(SCRIPTS))
 
 WORDS = [
     "Hund",
@@ -37,7 +36,7 @@ WORDS = [
 
 
 def sentences(count, seed, longest=12):
-    """Made-up sentences with what tokenisers care for; of several lengths, so that a filter has work."""
+    """Made-up sentences with what tokenisers care for, of several lengths for the filter."""
     rng = random.Random(seed)
     return [
         " ".join(rng.choices(WORDS, k=rng.randint(1, longest))) + rng.choice([".", "?", " !"])
@@ -70,18 +69,21 @@ def sgml(lines, name="newstest", segments_per_document=7):
 
 
 def ted_xml(lines, lang):
-    text = f'<?xml version="1.0" encoding="UTF-8"?>\n<mteval>\n<srcset setid="dev" srclang="{lang}">\n<doc docid="1">\n'
-    text += "<url>http://www.ted.com/1</url>\n<keywords>talks, segs</keywords>\n<title>No line of text</title>\n"
+    text = '<?xml version="1.0" encoding="UTF-8"?>\n<mteval>\n'
+    text += f'<srcset setid="dev" srclang="{lang}">\n<doc docid="1">\n'
+    text += "<url>http://www.ted.com/1</url>\n<keywords>talks, segs</keywords>\n"
+    text += "<title>No line of text</title>\n"
     text += "".join(f'<seg id="{number}"> {line} </seg>\n' for number, line in enumerate(lines, 1))
     return text + "</doc>\n</srcset>\n</mteval>\n"
 
 
 def train_tags(lines, lang):
-    """Talks as in train.tags.*: every fifth line is a title, the next a description, with tags around them."""
+    """Talks as in train.tags.*: every fifth line is a title, the next a description, with tags."""
     text, kept = "", []
     for number, line in enumerate(lines):
         if number % 5 == 0:
-            text += f"<url>http://www.ted.com/{number}</url>\n<keywords>talks, {lang}</keywords>\n<talkid>{number}</talkid>\n"
+            text += f"<url>http://www.ted.com/{number}</url>\n<keywords>talks, {lang}</keywords>\n"
+            text += f"<talkid>{number}</talkid>\n"
             text += f"<title>{line}</title>\n"
         elif number % 5 == 1:
             text += f"<description>{line}</description>\n"
@@ -109,7 +111,7 @@ def iwslt14(folder, pairs=120, per_test=6):
 
 
 def wmt14(folder, target, pairs=40, commentary="v12"):
-    """The archives of WMT'14 English to ``target``, nested as on the server; returns what raw/ must hold."""
+    """The archives of WMT'14 English to ``target``, nested as on the server; see ``iwslt14``."""
     folder.mkdir(parents=True, exist_ok=True)
     pair, langs = f"{target}-en", ("en", target)
     corpora = {
@@ -149,7 +151,7 @@ def wmt14(folder, target, pairs=40, commentary="v12"):
 
 
 def manifest(path, folder, url="http://localhost:9", **changes):
-    """A manifest of the archives of a folder, with their real checksums; ``changes`` replaces some keys."""
+    """A manifest of a folder's archives, with their checksums; ``changes`` replaces keys."""
     parser = configparser.ConfigParser(interpolation=None)
     for archive in sorted(folder.iterdir()):
         data = archive.read_bytes()
@@ -165,7 +167,7 @@ def manifest(path, folder, url="http://localhost:9", **changes):
 
 
 def recipe(path, name, **changes):
-    """The shipped recipe ``name``, with other values where made-up text needs them; without published counts."""
+    """The shipped recipe ``name`` without published counts; ``changes`` for made-up text."""
     parser = configparser.ConfigParser(interpolation=None)
     parser.read(RECIPES / f"{name}.ini")
     data = {
@@ -195,7 +197,7 @@ def bash(script, *words):
 
 
 def files(folder):
-    """Relative path -> bytes of what a preparation made; records (they hold times) and logs left out."""
+    """Relative path -> bytes of what a preparation made, without records (of times) and logs."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))

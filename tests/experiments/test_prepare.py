@@ -8,7 +8,19 @@ import pytest
 from fairseq.data import Dictionary, data_utils
 from sacremoses import MosesPunctNormalizer, MosesTokenizer
 
-from tests.experiments.corpora import bash, files, iwslt14, manifest, recipe, text_of, wmt14
+from admin_fairseq.experiments.corpus.manifest import read_manifest
+from admin_fairseq.experiments.corpus.numbers_and_dates import make_pairs
+from admin_fairseq.experiments.recipe import RECIPES, TO_PREPARE, read_recipe, recipe_names
+from tests.experiments.corpora import (
+    bash,
+    environment,
+    files,
+    iwslt14,
+    manifest,
+    recipe,
+    text_of,
+    wmt14,
+)
 
 SUBWORD_NMT = str(Path(sys.executable).parent / "subword-nmt")
 
@@ -90,7 +102,7 @@ def binarised(folder, subset, source, target, lang):
 
 
 def check_bpe(out, source, target, texts, merges):
-    """bpe/ and data-bin line by line against subword-nmt's own command; texts: subset -> lang -> lines."""
+    """bpe/ line by line against subword-nmt's own command; texts: subset -> lang -> lines."""
     codes = out / "bpe" / f"codes.{merges}"
     assert codes.read_text(encoding="utf-8") == learned(
         [texts["train"][source], texts["train"][target]], merges
@@ -192,6 +204,35 @@ def test_wmt14(tmp_path, target, commentary):
     check_data_bin(out, "en", target, last)
 
 
+def test_a_generated_corpus_is_left_as_it_is(tmp_path):
+    """The quick start's, smaller: as the commands of subword-nmt and fairseq make it."""
+    text = (RECIPES / "quickstart.ini").read_text(encoding="utf-8")
+    for subset, many, few in (("train", 22000, 300), ("valid", 500, 20), ("test", 500, 20)):
+        assert f"{subset} = {many} pairs" in text
+        text = text.replace(f"{subset} = {many} pairs", f"{subset} = {few} pairs")
+    (tmp_path / "small.ini").write_text(text, encoding="utf-8")
+    flags = ["--recipe", tmp_path / "small.ini", "--jobs", 1]
+    result = bash("prepare_quickstart.sh", tmp_path / "out", *flags)
+    assert result.returncode == 0, result.stdout
+    out, own = tmp_path / "out", tmp_path / "own"
+    own.mkdir()
+    texts = {}
+    for subset, pairs in make_pairs(1, {"test": 20, "valid": 20, "train": 300}):
+        for column, lang in enumerate(("en", "de")):
+            lines = texts[f"{subset}.{lang}"] = [pair[column] for pair in pairs]
+            assert read(out / "raw" / f"{subset}.{lang}") == lines
+    codes = learned([texts["train.en"], texts["train.de"]], 400)
+    (own / "codes").write_text(codes, encoding="utf-8")
+    assert (out / "bpe" / "codes.400").read_text(encoding="utf-8") == codes
+    for name, lines in texts.items():
+        (own / name).write_text(text_of(applied(own / "codes", lines)), encoding="utf-8")
+    words = ["fairseq-preprocess", "--source-lang", "en", "--target-lang", "de"]
+    words += ["--joined-dictionary", "--workers", "1", "--destdir", "data-bin"]
+    words += ["--trainpref", "train", "--validpref", "valid", "--testpref", "test"]
+    subprocess.run(words, cwd=own, env=environment(), check=True, stdout=subprocess.DEVNULL)
+    assert files(own / "data-bin") == files(out / "data-bin")
+
+
 def test_only_what_depends_on_a_changed_setting_is_made_again(tmp_path):
     iwslt14(tmp_path / "in")
     assert prepare(tmp_path, "iwslt14_de-en").returncode == 0
@@ -247,16 +288,13 @@ def test_published_counts(tmp_path):
 
 
 def test_shipped_recipes_are_read_and_name_known_archives():
-    from admin_fairseq.experiments.corpus.manifest import read_manifest
-    from admin_fairseq.experiments.corpus.recipe import read_recipe
-    from tests.experiments.corpora import RECIPES
-
-    recipes = {path.stem: read_recipe(path) for path in sorted(RECIPES.glob("*.ini"))}
+    recipes = {name: read_recipe(name, TO_PREPARE).data for name in recipe_names()}
     assert {"iwslt14_de-en", "multi30k_en-de", "wmt14_en-de", "wmt14_en-fr"} <= set(recipes)
     archives = read_manifest()
     for name, found in recipes.items():
         for source in (source for sources in found.subsets.values() for source in sources):
             assert source.archive in archives or found.url, name
+        assert bool(found.generator) == bool(found.pairs) != bool(found.subsets), name
     assert recipes["wmt14_en-de"].merges == 32764 and recipes["wmt14_en-fr"].merges == 40000
     assert archives["de-en.tgz"].bytes == 19982877 and archives["de-en.tgz"].sha256 is None
     assert all(len(archive.sha256) == 64 for archive in archives.values() if archive.sha256)

@@ -13,7 +13,10 @@ from tests.experiments.corpora import bash, iwslt14, manifest, recipe
 
 
 class Server(ThreadingHTTPServer):
-    """Serves ``content`` by path; ``cut`` ends the first answer after so many bytes; counts what was asked for."""
+    """Serves ``content`` by path, and lists what was asked for.
+
+    ``cut`` ends the first answer after so many bytes.
+    """
 
     def __init__(self, content, cut=None, ranges=True):
         super().__init__(("localhost", 0), Handler)

@@ -24,12 +24,14 @@ from tests.experiments.corpora import (
     text_of,
     wmt14,
 )
+from tests.helpers import REPOSITORY
 
-# runs the preparation again and again, each in a process of its own (forked: starting Python takes longer than most
-# stages), and kills it before the first renaming that no run before has got to; prints how often
+# runs the preparation again and again, each in a process of its own (forked: starting Python takes
+# longer than most stages), and kills it before the first renaming that no run before has got to;
+# prints how often
 KILLED = """
 import os, signal, sys
-from admin_fairseq.experiments.corpus.cli import main
+from admin_fairseq.cli import main
 from admin_fairseq.experiments.corpus import pipeline
 seen, replace = sys.argv.pop(1), os.replace
 def killing(part, path):
@@ -93,10 +95,12 @@ def test_killed_before_every_renaming_it_ends_with_the_same_files(tmp_path, name
     )
     result = prepare(tmp_path, name)
     assert result.returncode == 0, result.stdout
-    command = [sys.executable, "-c", KILLED, tmp_path / "seen", *words(tmp_path, name, "killed")]
+    command = [sys.executable, "-c", KILLED, tmp_path / "seen", "prepare", name]
+    command += words(tmp_path, name, "killed")
     killed = subprocess.run(
         [str(word) for word in command],
-        env={**environment(), "PYTHONPATH": str(SCRIPTS)},
+        env=environment(),
+        cwd=REPOSITORY,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -127,18 +131,19 @@ def test_killed_amid_a_stage_its_workers_end_and_no_part_is_taken_for_whole(tmp_
     process = subprocess.Popen(
         script, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    part = tmp_path / "out" / "tok" / "train.en.part"
-    wait_for(lambda: part.exists() and workers(process.pid))
+    folder = tmp_path / "out" / "tok"
+    wait_for(lambda: list(folder.glob("train.en.*.tmp")) and workers(process.pid))
     left = workers(process.pid)
     process.kill()
     process.wait()
     assert len(left) == 2
     wait_for(lambda: not any(os.path.exists(f"/proc/{worker}") for worker in left))
-    assert part.exists() and not (tmp_path / "out" / "tok" / "train.en").exists()
-    whole = [part.parent / "train.de", part.parent.parent / "raw" / "train.de"]
+    assert list(folder.glob("train.en.*.tmp")) and not (folder / "train.en").exists()
+    whole = [folder / "train.de", folder.parent / "raw" / "train.de"]
     times = [path.stat().st_mtime_ns for path in whole]
     assert len(times) == 2
     assert prepare(tmp_path, jobs=2).returncode == 0
+    assert not list(folder.glob("*.tmp")), "what a killed run left behind is removed"
     assert [path.stat().st_mtime_ns for path in whole] == times, "what was whole stays"
     assert prepare(tmp_path, dest="alone").returncode == 0
     assert files(tmp_path / "alone") == files(tmp_path / "out"), "as many processes as one likes"
@@ -193,7 +198,7 @@ def assert_refused(tmp_path, result, *messages):
     assert not (tmp_path / "out" / "data-bin").exists() and not list(
         (tmp_path / "out").glob("raw/train.*[en]")
     )
-    assert not list((tmp_path / "out").rglob("*.part"))
+    assert not [*(tmp_path / "out").rglob("*.part"), *(tmp_path / "out").rglob("*.tmp")]
 
 
 def test_damaged_and_wrong_archives(tmp_path):
@@ -226,9 +231,15 @@ def test_damaged_and_wrong_archives(tmp_path):
 def test_sides_that_are_not_aligned_and_empty_files(tmp_path):
     (tmp_path / "in").mkdir()
     own = recipe(
-        tmp_path / "multi30k_en-de.ini", "multi30k_en-de", url="http://localhost:9", test1="test.{lang}", test2="test.{lang}",
-        train="train.{lang}", valid="valid.{lang}", test="test.{lang}",
-    )  # fmt: skip
+        tmp_path / "multi30k_en-de.ini",
+        "multi30k_en-de",
+        url="http://localhost:9",
+        train="train.{lang}",
+        valid="valid.{lang}",
+        test="test.{lang}",
+        test1="test.{lang}",
+        test2="test.{lang}",
+    )
     assert own.exists()
     (tmp_path / "manifest.ini").write_text("")
     for name in ("train", "valid", "test"):
@@ -290,9 +301,9 @@ def test_too_little_disk_is_said_before_anything_is_done(tmp_path):
 def test_mistakes_in_flags_and_recipes(tmp_path):
     iwslt14(tmp_path / "in")
     for flags, message in (
-        (["--merges", "0"], "merges must be at least 1"),
+        (["--merges", "0"], "--merges 0: must be at least 1"),
         (["--jobs", "0"], "--jobs 0"),
-        (["--recipe", "none"], "--recipe none: there is no file"),
+        (["--recipe", "none"], "recipe none: no such file"),
         (["--news-commentary", "v9"], "this recipe has no such choice"),
         (["--from", tmp_path / "nowhere"], "no such folder"),
     ):
@@ -306,6 +317,28 @@ def test_mistakes_in_flags_and_recipes(tmp_path):
         "train is missing",
         "nonsense: no such key",
     )
+
+
+@pytest.mark.parametrize(
+    "package, name", [("subword_nmt", "iwslt14_de-en"), ("num2words", "quickstart")]
+)
+def test_a_missing_package_is_named_with_the_way_out(tmp_path, package, name):
+    program = f"""if True:
+        import sys
+        sys.modules["{package}"] = None
+        from admin_fairseq.cli import main
+        sys.exit(main(["prepare", "{name}", "--dest", "{tmp_path / "out"}"]))
+    """
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment(),
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    message = f"error: {package} is not installed: pip install 'admin_fairseq[recipes]'"
+    assert_refused(tmp_path, result, message)
 
 
 def test_two_runs_do_not_mix(tmp_path):

@@ -1,7 +1,8 @@
-"""The scripts: the corpus generator, data preparation, and what they say when something is wrong."""
+"""The scripts, the generated corpus, and what is said when something is wrong."""
 
 import gzip
 import os
+import random
 import re
 import subprocess
 import sys
@@ -9,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from admin_fairseq.experiments.corpus import numbers_and_dates
+from admin_fairseq.experiments.corpus.text import Tokenising, tokenise_lines
+from admin_fairseq.experiments.recipe import RECIPES
+from admin_fairseq.experiments.scores import detokenise
 from tests.helpers import REPOSITORY
 
 SCRIPTS = REPOSITORY / "scripts"
@@ -28,35 +33,26 @@ def bash(*words, env=None, cwd=None):
     )
 
 
-def make_corpus(dest, *flags):
-    command = [
-        sys.executable,
-        SCRIPTS / "make_corpus.py",
-        dest,
-        "--train",
-        "300",
-        "--valid",
-        "20",
-        "--test",
-        "20",
-        *flags,
-    ]
-    subprocess.run([str(word) for word in command], check=True)
-    return {
-        path.name: path.read_text(encoding="utf-8").splitlines() for path in sorted(dest.iterdir())
-    }
+def make_corpus(seed=1, train=300):
+    """The generated texts: name -> lines."""
+    texts = {}
+    sizes = {"test": 20, "valid": 20, "train": train}
+    for subset, pairs in numbers_and_dates.make_pairs(seed, sizes):
+        for column, lang in enumerate(numbers_and_dates.LANGUAGES):
+            texts[f"{subset}.{lang}"] = [pair[column] for pair in pairs]
+    return texts
 
 
-def test_the_corpus_is_the_same_every_time(tmp_path):
-    first = make_corpus(tmp_path / "a")
-    assert first == make_corpus(tmp_path / "b")
-    assert first != make_corpus(tmp_path / "c", "--seed", "2")
-    larger = make_corpus(tmp_path / "d", "--train", "400")
+def test_the_corpus_is_the_same_every_time():
+    first = make_corpus()
+    assert first == make_corpus()
+    assert first != make_corpus(seed=2)
+    larger = make_corpus(train=400)
     assert larger["test.de"] == first["test.de"] and larger["valid.en"] == first["valid.en"]
 
 
-def test_the_corpus_has_no_sentence_twice(tmp_path):
-    corpus = make_corpus(tmp_path / "a")
+def test_the_corpus_has_no_sentence_twice():
+    corpus = make_corpus()
     assert {name: len(lines) for name, lines in corpus.items()} == {
         f"{split}.{lang}": size
         for split, size in (("train", 300), ("valid", 20), ("test", 20))
@@ -67,15 +63,10 @@ def test_the_corpus_has_no_sentence_twice(tmp_path):
 
 
 def test_the_corpus_translates():
-    sys.path.insert(0, str(SCRIPTS))
-    import random
-
-    import make_corpus
-
-    times = dict(make_corpus.time(random.Random(seed)) for seed in range(500))
+    times = dict(numbers_and_dates.time(random.Random(seed)) for seed in range(500))
     assert times["at half past eight"] == "um halb neun"
     assert times["at quarter to two"] == "um Viertel vor zwei"
-    dates = [make_corpus.date(random.Random(seed)) for seed in range(200)]
+    dates = [numbers_and_dates.date(random.Random(seed)) for seed in range(200)]
     assert all(
         re.fullmatch(r"am \w+tag dem \w+n \w+ \w+|am Mittwoch dem \w+n \w+ \w+", de)
         for _, de in dates
@@ -97,6 +88,25 @@ def test_help_and_unknown_flags(script):
     environment = {"VENV": "/nonexistent"}
     assert bash(SCRIPTS / script, "--help", env=environment).returncode == 0
     assert bash(SCRIPTS / script, "--nonsense", env=environment).returncode == 2
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in SCRIPTS.glob("*.sh")))
+def test_help_is_the_scripts_own_and_touches_nothing(script, tmp_path):
+    environment = {"VENV": str(tmp_path / "venv"), "HOME": str(tmp_path)}
+    result = bash(SCRIPTS / script, "--help", env=environment, cwd=tmp_path)
+    assert result.returncode == 0, result.stdout
+    assert re.search(r"usage: |bash scripts/|To be sourced", result.stdout.splitlines()[0])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_half_made_environment_does_not_hide_a_good_one(tmp_path):
+    (tmp_path / "bin").mkdir()
+    python = tmp_path / "bin" / "python"
+    python.write_text("#!/bin/sh\nexit 1\n")
+    python.chmod(0o755)
+    result = bash(SCRIPTS / "prepare_multi30k.sh", "--help", env={"VENV": str(tmp_path)})
+    assert result.returncode == 0 and "usage: admin-fairseq prepare" in result.stdout
+    assert "has no admin-fairseq: looking in PATH" in result.stdout
 
 
 def test_another_python_stops_at_once_and_names_a_way_out(tmp_path):
@@ -140,10 +150,8 @@ def prepare(tmp_path, source, merges="20", recipe=None):
 
 
 def without_checksums(tmp_path, langs=("en", "de")):
-    """A recipe satisfied with any text of a pair: the other stages can be tested without Multi30k."""
-    lines = (
-        (REPOSITORY / "nmt-experiments" / "recipes" / "multi30k_en-de.ini").read_text().splitlines()
-    )
+    """A recipe satisfied with any text of a pair, to test the other stages without Multi30k."""
+    lines = (RECIPES / "multi30k_en-de.ini").read_text().splitlines()
     start = lines.index("published_lines =")
     kept = [line for line in lines[:start] if not line.startswith(("source", "target"))]
     recipe = tmp_path / f"multi30k_{'-'.join(langs)}.ini"
@@ -223,14 +231,11 @@ def test_another_pair_needs_only_a_recipe(tmp_path):
 
 
 def test_moses_keeps_text_as_it_is():
-    def moses(text, *words):
-        command = [sys.executable, str(SCRIPTS / "moses.py"), *words]
-        return subprocess.run(
-            command, input=text, stdout=subprocess.PIPE, text=True, check=True
-        ).stdout
+    def tokens(text, lang, **how):
+        return tokenise_lines(Tokenising(lang=lang, normalise=True, **how), text.splitlines())
 
-    text = 'Ein "Hund" & ein Ball, nicht\'s <b> [x].\n\nZwei.\n'
-    tokens = moses(text, "tokenize", "de")
-    assert "&" in tokens and "&amp;" not in tokens and tokens.count("\n") == 3
-    assert moses("A Dog.\n", "tokenize", "en", "--lowercase") == "a dog .\n"
-    assert moses("two dogs , one ball .\n", "detokenize", "en") == "two dogs, one ball.\n"
+    lines = tokens('Ein "Hund" & ein Ball, nicht\'s <b> [x].\n\nZwei.\n', "de")
+    text = "".join(line + "\n" for line in lines)
+    assert "&" in text and "&amp;" not in text and text.count("\n") == 3
+    assert tokens("A Dog.\n", "en", lowercase=True) == ["a dog ."]
+    assert detokenise(["two dogs , one ball ."], "en") == ["two dogs, one ball."]

@@ -1,14 +1,19 @@
-"""From published archives to fairseq's data-bin. In reading order:
+"""From published archives, or from nothing, to fairseq's data-bin. In reading order:
 
-recipe.py     the [data] section of a recipe file: what is fetched and how it is treated
-manifest.py   what is known of each archive (manifest.ini): addresses, bytes, checksums
-download.py   fetch an archive, going on where it stopped
-formats.py    sentences out of archives: tar, gzip, plain text, TED XML and tags, SGML
-text.py       one line of text at a time: tokenise, filter, BPE
-parallel.py   lines through several processes, in order, with bounded memory
-stages.py     a stage: done only if its output is whole and made of the same input with the same settings
-pipeline.py   the stages of a corpus, one after the other
-cli.py        the command line of scripts/prepare_*.sh
+- ``recipe``      the [data] section of a recipe file: which texts, and how they are treated
+- ``command``     ``admin-fairseq prepare``
+- ``pipeline``    the stages of a corpus, one after the other
+- ``stages``      a stage: done only if its output is whole, of the same input and settings
+- ``fetch``       the files that a recipe names: found or downloaded, and compared
+- ``manifest``    what is known of each archive (manifest.ini): addresses, bytes, checksums
+- ``download``    fetch an archive, resumed where it stopped
+- ``formats``     sentences out of archives: tar, gzip, plain text, TED XML and tags, SGML
+- ``generate``    text that is generated instead: ``numbers_and_dates``
+- ``text``        one line of text at a time: tokenise, filter, BPE
+- ``bpe``         word counts, merges, and text split by them
+- ``binarise``    data-bin, with fairseq-preprocess
+- ``machine``     what a machine may lack: room on its disk, Python packages
+- ``parallel``    lines through several processes, in order, with bounded memory
 
 Nothing here imports torch: worker processes start at once and stay small.
 """

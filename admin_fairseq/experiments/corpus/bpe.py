@@ -5,53 +5,51 @@ import contextlib
 import functools
 import io
 import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from subword_nmt.learn_bpe import learn_bpe
 
 from ...errors import AdminError
 from .parallel import in_child
 from .progress import read_lines, shown
+from .stages import Output, Stages
 from .text import segment_lines
 
 
-def learn(stages, texts, merges):
-    """Make bpe/vocabulary (word counts of the texts) and bpe/codes.N of it; return the path of the codes.
+def learn(stages: Stages, texts: Sequence[str], merges: int) -> str:
+    """Make bpe/vocabulary (word counts of the texts), and bpe/codes.N of it.
 
-    Counting first, in a stage of its own, gives what ``subword-nmt learn-bpe`` gives on the texts. Memory grows
-    with the number of different words, not of lines.
+    Counting first, in a stage of its own, gives what ``subword-nmt learn-bpe`` gives on the texts.
+    Memory grows with the number of different words, not of lines.
+
+    Returns:
+        The path of the codes, relative to the folder of the stages.
     """
-    stages.run(
-        "vocabulary", texts, ["bpe/vocabulary"], {}, functools.partial(_count, stages, texts)
-    )
+    count = functools.partial(_count, stages, texts)
+    stages.run("vocabulary", texts, ["bpe/vocabulary"], {}, count)
     codes = f"bpe/codes.{merges}"
-    settings = {"merges": merges}
-    stages.run(
-        f"codes-{merges}",
-        ["bpe/vocabulary"],
-        [codes],
-        settings,
-        functools.partial(_learn, stages, merges),
-    )
+    make = functools.partial(_learn, stages, merges)
+    stages.run(f"codes-{merges}", ["bpe/vocabulary"], [codes], {"merges": merges}, make)
     return codes
 
 
-def _count(stages, texts, output):
-    counter = collections.Counter()
+def _count(stages: Stages, texts: Sequence[str], output: Output) -> None:
+    counter: collections.Counter[str] = collections.Counter()
     for path in texts:
-        for line in shown(
-            read_lines(stages.folder / path), f"count words of {path}", stages.lines(path)
-        ):
+        lines = read_lines(stages.folder / path)
+        for line in shown(lines, f"count words of {path}", stages.lines(path)):
             counter.update(line.strip("\r\n ").split(" "))
     counter.pop("", None)
     for word, count in counter.items():
         output.line(f"{word} {count}")
 
 
-def _learn(stages, merges, output):
+def _learn(stages: Stages, merges: int, output: Output) -> None:
     output.write(in_child(_learned, stages.folder / "bpe", merges))
 
 
-def _learned(folder, merges):
+def _learned(folder: Path, merges: int) -> str:
     """Return the text of the codes; learn_bpe keeps every word in memory, several times."""
     codes = io.StringIO()
     with contextlib.ExitStack() as stack:
@@ -72,8 +70,6 @@ def _learned(folder, merges):
     return codes.getvalue()
 
 
-def segmenter(stages, codes):
+def segmenter(stages: Stages, codes: str) -> Callable[[list[str]], list[str]]:
     """Return a function of a list of lines that splits them by the codes."""
-    return functools.partial(
-        segment_lines, str(stages.folder / codes), stages.identities[codes]["sha256"]
-    )
+    return functools.partial(segment_lines, str(stages.folder / codes), stages.sha256(codes))

@@ -1,4 +1,4 @@
-"""Fetch an archive over HTTP, going on where an earlier attempt stopped, and compare it with what is published."""
+"""Fetch an archive over HTTP, resumed where it stopped, and compare it with what is published."""
 
 import hashlib
 import http.client
@@ -8,12 +8,15 @@ import ssl
 import time
 import urllib.error
 import urllib.request
+from http.client import HTTPResponse
+from typing import BinaryIO, Optional
 
 from ...errors import AdminError
+from .manifest import Archive
 
 log = logging.getLogger(__name__)
-BLOCK = 1 << 20
-NETWORK = (
+_BLOCK = 1 << 20
+_NETWORK = (
     urllib.error.URLError,
     http.client.HTTPException,
     ssl.SSLError,
@@ -22,8 +25,8 @@ NETWORK = (
 )
 
 
-def download(archive, path, attempts=3, pause=2.0):
-    """Put ``archive`` at ``path``; what was fetched so far stays in ``path.part`` and is gone on with.
+def download(archive: Archive, path: str, attempts: int = 3, pause: float = 2.0) -> None:
+    """Put ``archive`` at ``path``; what was fetched so far stays in ``path.part``, and is resumed.
 
     Addresses are tried in order, each ``attempts`` times with ``pause`` seconds in between.
 
@@ -33,43 +36,50 @@ def download(archive, path, attempts=3, pause=2.0):
     part = f"{path}.part"
     answers = []
     for url in archive.urls:
-        for attempt in range(attempts):
-            try:
-                _fetch(url, part)
-            except (OSError, http.client.HTTPException) as error:
-                if not isinstance(error, NETWORK):
-                    raise  # the disk, not the network
-                answer = f"{url}: {error}"
-                log.info("%s; %s so far", answer, _megabytes(part))
-                if isinstance(error, urllib.error.HTTPError) and error.code < 500:
-                    break
-                if attempt + 1 < attempts:
-                    time.sleep(pause)
-            else:
-                difference = compare(archive, part)
-                if difference is None:
-                    os.replace(part, path)
-                    return
-                os.remove(part)
-                answer = f"{url}: {difference}; thrown away"
-                break
+        answer = _try(url, part, attempts, pause)
+        if answer is None:
+            difference = compare(archive, part)
+            if difference is None:
+                os.replace(part, path)
+                return
+            os.remove(part)
+            answer = f"{url}: {difference}; thrown away"
         answers.append(answer)
     listed = "\n".join(f"  - {answer}" for answer in answers)
     raise AdminError(
-        f"cannot download {archive.name}; started again, this goes on where it stopped; or bring the file: --from DIR\n{listed}"
+        f"cannot download {archive.name}; started again, it goes on where it stopped; or bring the "
+        f"file: --from DIR\n{listed}"
     )
 
 
-def _fetch(url, part):
-    """Append to ``part`` what is missing of it; a server that cannot send a part sends the whole."""
+def _try(url: str, part: str, attempts: int, pause: float) -> Optional[str]:
+    """Fetch an address into ``part``; return None, or what its last answer was."""
+    answer = None
+    for attempt in range(attempts):
+        if attempt > 0:
+            time.sleep(pause)
+        try:
+            _fetch(url, part)
+            return None
+        except (OSError, http.client.HTTPException) as error:
+            if not isinstance(error, _NETWORK):
+                raise  # the disk, not the network
+            answer = f"{url}: {error}"
+            log.info("%s; %s so far", answer, _megabytes(part))
+            if isinstance(error, urllib.error.HTTPError) and error.code < 500:
+                break
+    return answer
+
+
+def _fetch(url: str, part: str) -> None:
+    """Append to ``part`` what it lacks; a server that cannot send a part sends the whole."""
     have = os.path.getsize(part) if os.path.exists(part) else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
         response = urllib.request.urlopen(request, timeout=60)
     except urllib.error.HTTPError as error:
-        if (
-            error.code == 416 and have
-        ):  # nothing is missing, or what is here is longer than the file
+        # 416: nothing is missing, or what is here is longer than the file
+        if error.code == 416 and have:
             if error.headers.get("Content-Range", "").endswith(f"/{have}"):
                 return
             os.remove(part)
@@ -86,11 +96,18 @@ def _fetch(url, part):
         raise ConnectionError(f"the connection ended after {got:,} of {total:,} bytes")
 
 
-def _copy(response, file, done, total, name, every=10.0):
+def _copy(
+    response: HTTPResponse,
+    file: BinaryIO,
+    done: int,
+    total: Optional[int],
+    name: str,
+    every: float = 10.0,
+) -> None:
     started = shown = time.monotonic()
     first = done
     while True:
-        block = response.read(BLOCK)
+        block = response.read(_BLOCK)
         if not block:
             return
         file.write(block)
@@ -108,7 +125,7 @@ def _copy(response, file, done, total, name, every=10.0):
             )
 
 
-def compare(archive, path):
+def compare(archive: Archive, path: str) -> Optional[str]:
     """Return what differs from the published bytes and checksums, or None."""
     size = os.path.getsize(path)
     if archive.bytes is not None and size != archive.bytes:
@@ -122,14 +139,14 @@ def compare(archive, path):
     return None
 
 
-def checksum(path, kind="sha256"):
+def checksum(path: str, kind: str = "sha256") -> str:
     """Return the hexadecimal digest of a file."""
     digest = hashlib.new(kind)
     with open(path, "rb") as file:
-        for block in iter(lambda: file.read(BLOCK), b""):
+        while block := file.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()
 
 
-def _megabytes(path):
+def _megabytes(path: str) -> str:
     return f"{os.path.getsize(path) / 1e6:.1f} MB" if os.path.exists(path) else "nothing"

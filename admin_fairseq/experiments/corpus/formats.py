@@ -1,4 +1,6 @@
-"""Sentences out of archives, one a line, streamed: tar (gzip), gzip, plain text, TED XML, TED tags, SGML.
+"""Sentences out of archives, one a line, streamed.
+
+Formats: tar (gzip), gzip, plain text, TED XML, TED tags, SGML.
 
 Entities (``&amp;``) stay as published, as in fairseq's scripts and sacreBLEU's test sets.
 """
@@ -9,22 +11,28 @@ import os
 import re
 import tarfile
 import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import IO, cast
 
 from ...errors import AdminError
 
 log = logging.getLogger(__name__)
 DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile, tarfile.TarError)
-SEGMENT = re.compile(r"<seg\b[^>]*>\s*(.*?)\s*</seg>", re.DOTALL | re.IGNORECASE)
+_SEGMENT = re.compile(r"<seg\b[^>]*>\s*(.*?)\s*</seg>", re.DOTALL | re.IGNORECASE)
 # as fairseq's prepare-iwslt14.sh: lines of these tags are no text, titles and descriptions are
-DROPPED = re.compile(r"<url>|<talkid>|<keywords>")
-STRIPPED = re.compile(r"</?(?:title|description)>")
+_DROPPED = re.compile(r"<url>|<talkid>|<keywords>")
+_STRIPPED = re.compile(r"</?(?:title|description)>")
 
 
-def read_archive(path, wanted):
+def read_archive(path: str, wanted: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
     """Yield (word, line) for the members of a tar archive, in the archive's order.
 
-    ``wanted`` maps a word (a language) to the names that its member may have; of those that are there the
-    first in the archive counts. The archive is read to its end, so that its own checksum is seen.
+    The archive is read to its end, so that its own checksum is seen.
+
+    Args:
+        path: the archive.
+        wanted: word (a language) -> the names that its member may have; the first of them in the
+            archive counts.
 
     Raises:
         AdminError: if it is damaged, or a member is missing.
@@ -32,16 +40,16 @@ def read_archive(path, wanted):
     missing = dict(wanted)
     try:
         with open(path, "rb") as file:
-            stream = gzip.open(file) if path.endswith("gz") else file
+            stream = cast(IO[bytes], gzip.GzipFile(fileobj=file)) if path.endswith("gz") else file
             with tarfile.open(fileobj=stream, mode="r|") as tar:
                 for member in tar:
                     name = os.path.normpath(member.name)
-                    word = next((word for word, names in missing.items() if name in names), None)
-                    if word is not None and member.isfile():
+                    word = _word_of(name, missing)
+                    text = tar.extractfile(member) if word and member.isfile() else None
+                    if word and text:
                         del missing[word]
-                        yield from (
-                            (word, line) for line in sentences(tar.extractfile(member), name)
-                        )
+                        for line in sentences(text, name):
+                            yield word, line
             while stream.read(1 << 20):
                 pass
     except DAMAGE as error:
@@ -51,8 +59,19 @@ def read_archive(path, wanted):
         raise AdminError(f"{path} holds no {names}: it is not the archive that the recipe means")
 
 
-def read_text(path):
-    """Yield the lines of a text file, unpacked if its name ends in .gz."""
+def _word_of(name: str, wanted: Mapping[str, Sequence[str]]) -> str:
+    for word, names in wanted.items():
+        if name in names:
+            return word
+    return ""
+
+
+def read_text(path: str) -> Iterator[str]:
+    """Yield the lines of a text file, unpacked if its name ends in .gz.
+
+    Raises:
+        AdminError: if it is damaged.
+    """
     try:
         with open(path, "rb") as file:
             yield from sentences(file, os.path.basename(path))
@@ -60,29 +79,30 @@ def read_text(path):
         raise damaged(path, error) from None
 
 
-def damaged(path, error):
+def damaged(path: str, error: Exception) -> AdminError:
+    """Return the error for a file that cannot be unpacked to its end."""
     return AdminError(
         f"{path} is damaged ({error}): remove it, and start again or bring another with --from DIR"
     )
 
 
-def sentences(stream, name):
-    """Yield the sentences of a binary stream; what it is, its name tells."""
+def sentences(stream: IO[bytes], name: str) -> Iterator[str]:
+    """Yield the sentences of a binary stream, whose name tells its format."""
     if name.endswith(".gz"):
-        stream, name = gzip.open(stream), name[: -len(".gz")]
+        stream, name = cast(IO[bytes], gzip.GzipFile(fileobj=stream)), name[: -len(".gz")]
     lines = decoded(stream, name)
     if name.endswith((".xml", ".sgm")):
         return segments(lines, name)
     if os.path.basename(name).startswith("train.tags."):
-        return (STRIPPED.sub("", line) for line in lines if not DROPPED.search(line))
+        return (_STRIPPED.sub("", line) for line in lines if not _DROPPED.search(line))
     return lines
 
 
-def decoded(stream, name):
+def decoded(stream: Iterable[bytes], name: str) -> Iterator[str]:
     """Yield lines as text; only a line feed ends one, other ends of lines become spaces.
 
-    Bytes that are not UTF-8 become U+FFFD, with a warning at the end: one bad line of millions is no
-    reason to stop, and dropping it on one side alone would shift all that follow.
+    Bytes that are not UTF-8 become U+FFFD, with a warning at the end: one bad line of millions is
+    no reason to stop, and dropping it on one side alone would shift all that follow.
     """
     bad = 0
     for raw in stream:
@@ -96,15 +116,19 @@ def decoded(stream, name):
         log.warning("%s: %d lines are not UTF-8; their bad bytes became U+FFFD", name, bad)
 
 
-def segments(lines, name):
-    """Yield the texts of ``<seg>`` elements, which may go over several lines."""
+def segments(lines: Iterable[str], name: str) -> Iterator[str]:
+    """Yield the texts of ``<seg>`` elements, which may go over several lines.
+
+    Raises:
+        AdminError: if the last element is not closed.
+    """
     open_segment = ""
     for line in lines:
         open_segment = f"{open_segment} {line}" if open_segment else line
         if "<seg" not in open_segment.lower():
             open_segment = ""
         elif "</seg>" in line.lower():
-            for match in SEGMENT.finditer(open_segment):
+            for match in _SEGMENT.finditer(open_segment):
                 yield " ".join(match[1].split("\n"))
             open_segment = open_segment[open_segment.lower().rindex("</seg>") + len("</seg>") :]
             if "<seg" not in open_segment.lower():

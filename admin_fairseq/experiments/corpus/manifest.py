@@ -1,29 +1,38 @@
-"""What is known of the archives: ``manifest.ini``, and checksums that a recipe brings for plain text files."""
+"""What is known of the archives that recipes name: ``manifest.ini``."""
 
 import configparser
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional, Tuple
+from typing import Any, Optional, Union
 
 from ...errors import AdminError
 
 MANIFEST = Path(__file__).with_name("manifest.ini")
+_NONE = "none published"
 
 
 @dataclass(frozen=True)
 class Archive:
-    """A file to fetch. What nobody publishes is None; ``checksum_from`` says who publishes the checksum."""
+    """A file to fetch. What nobody publishes is None.
+
+    ``checksum_from`` says who publishes the checksum.
+    """
 
     name: str
-    urls: Tuple[str, ...]
+    urls: tuple[str, ...]
     bytes: Optional[int] = None
     sha256: Optional[str] = None
     md5: Optional[str] = None
-    checksum_from: str = "none published"
+    checksum_from: str = _NONE
 
 
-def read_manifest(path=MANIFEST):
-    """Return name -> :class:`Archive` of a manifest file."""
+def read_manifest(path: Union[str, Path] = MANIFEST) -> dict[str, Archive]:
+    """Return name -> :class:`Archive` of a manifest file.
+
+    Raises:
+        AdminError: if it cannot be understood.
+    """
     parser = configparser.ConfigParser(interpolation=None)
     try:
         with open(path, encoding="utf-8") as file:
@@ -33,17 +42,11 @@ def read_manifest(path=MANIFEST):
         raise AdminError(f"manifest {path}: {error}") from None
 
 
-def _archive(name, section):
-    known = {
-        key: section[key]
-        for key in ("sha256", "md5")
-        if section.get(key, "none published") != "none published"
-    }
-    size = section.get("bytes", "none published")
-    return Archive(
-        name=name,
-        urls=tuple(section["url"].split() + section.get("mirrors", "").split()),
-        bytes=None if size == "none published" else int(size),
-        checksum_from=section.get("checksum_from", "none published"),
-        **known,
-    )
+def _archive(name: str, section: Mapping[str, str]) -> Archive:
+    known: dict[str, Any] = {}
+    for key, read in (("bytes", int), ("sha256", str), ("md5", str), ("checksum_from", str)):
+        text = section.get(key, _NONE)
+        if text != _NONE:
+            known[key] = read(text)
+    urls = section["url"].split() + section.get("mirrors", "").split()
+    return Archive(name=name, urls=tuple(urls), **known)

@@ -1,4 +1,4 @@
-"""Write a small English-German corpus of written-out numbers, dates, prices and times.
+"""A small English-German corpus of written-out numbers, dates, prices and times.
 
 Every pair is composed from rules (num2words spells numbers, Babel names days, months and
 currencies), so the corpus is free of licences, the same on every machine, and still a translation
@@ -6,29 +6,23 @@ task: German turns units and tens round (vierunddreißig), writes numbers in one
 dates, and counts half hours towards the next hour (halb neun is half past eight).
 """
 
-import argparse
 import datetime
-import os
 import random
+from collections.abc import Iterator, Mapping
 
 from babel.dates import get_day_names, get_month_names
 from babel.numbers import get_currency_name
 from num2words import num2words
 
+LANGUAGES = ("en", "de")
+Pair = tuple[str, str]  # English, German
+
+# fmt: off
 PEOPLE = [
-    "Anna",
-    "Ben",
-    "Clara",
-    "David",
-    "Eva",
-    "Felix",
-    "Greta",
-    "Hugo",
-    "Ida",
-    "Jonas",
-    "Karla",
-    "Leo",
+    "Anna", "Ben", "Clara", "David", "Eva", "Felix",
+    "Greta", "Hugo", "Ida", "Jonas", "Karla", "Leo",
 ]
+# fmt: on
 # (English one, many; German article and noun, many)
 GOODS = [
     ("ticket", "tickets", "die Karte", "Karten"),
@@ -65,50 +59,58 @@ CURRENCIES = [
 ]
 
 
-def number(rng, largest=999_999):
+def number(rng: random.Random, largest: int = 999_999) -> Pair:
     """Return one number in both languages; short and long ones are equally likely."""
     value = rng.randrange(2, rng.choice([100, 1_000, 10_000, largest]) + 1)
-    return num2words(value, lang="en").replace(",", ""), num2words(value, lang="de")
+    return _in_words(value)
 
 
-def price(rng):
+def price(rng: random.Random) -> Pair:
+    """Return one price in both languages, half of them with cents."""
     code, cents_en, cents_de = rng.choice(CURRENCIES)
-    whole, cents = (
-        rng.randrange(2, rng.choice([100, 1000, 10_000])),
-        rng.choice([0, rng.randrange(2, 100)]),
-    )
-    names = [get_currency_name(code, count=whole, locale=locale) for locale in ("en", "de")]
-    en = f"{num2words(whole, lang='en').replace(',', '')} {names[0]}"
-    de = f"{num2words(whole, lang='de')} {names[1]}"
+    whole = rng.randrange(2, rng.choice([100, 1000, 10_000]))
+    cents = rng.choice([0, rng.randrange(2, 100)])
+    whole_en, whole_de = _in_words(whole)
+    en = f"{whole_en} {get_currency_name(code, count=whole, locale='en')}"
+    de = f"{whole_de} {get_currency_name(code, count=whole, locale='de')}"
     if cents:
-        en += f" and {num2words(cents, lang='en')} {cents_en}"
-        de += f" und {num2words(cents, lang='de')} {cents_de}"
+        few_en, few_de = _in_words(cents)
+        en += f" and {few_en} {cents_en}"
+        de += f" und {few_de} {cents_de}"
     return en, de
 
 
-def date(rng):
+def _in_words(value: int) -> Pair:
+    return num2words(value, lang="en").replace(",", ""), num2words(value, lang="de")
+
+
+def date(rng: random.Random) -> Pair:
+    """Return one day of the years 1900 to 2099 in both languages."""
     day = datetime.date(1900, 1, 1) + datetime.timedelta(days=rng.randrange(73_000))
-    month_en, month_de = (
-        get_month_names("wide", locale=locale)[day.month] for locale in ("en", "de")
-    )
-    weekday_en, weekday_de = (
-        get_day_names("wide", locale=locale)[day.weekday()] for locale in ("en", "de")
-    )
+    weekday_en, weekday_de, month_en, month_de = _names_of(day)
     ordinal_en = num2words(day.day, lang="en", to="ordinal")
     ordinal_de = num2words(day.day, lang="de", to="ordinal") + "n"
-    year_en, year_de = (num2words(day.year, lang=lang, to="year") for lang in ("en", "de"))
+    year_en = num2words(day.year, lang="en", to="year")
+    year_de = num2words(day.year, lang="de", to="year")
     return (
         f"on {weekday_en} the {ordinal_en} of {month_en} {year_en}",
         f"am {weekday_de} dem {ordinal_de} {month_de} {year_de}",
     )
 
 
-def time(rng):
+def _names_of(day: datetime.date) -> tuple[str, str, str, str]:
+    """Return the names of a day's weekday and month, each in both languages."""
+    weekdays = [get_day_names("wide", locale=lang)[day.weekday()] for lang in LANGUAGES]
+    months = [get_month_names("wide", locale=lang)[day.month] for lang in LANGUAGES]
+    return weekdays[0], weekdays[1], months[0], months[1]
+
+
+def time(rng: random.Random) -> Pair:
+    """Return one time of day; German counts half hours and quarters otherwise than English."""
     hour = rng.randrange(1, 12)
-    at_en, next_en = (num2words(h, lang="en") for h in (hour, hour + 1))
-    at_de, next_de = (num2words(h, lang="de") if h > 1 else "eins" for h in (hour, hour + 1))
-    minutes = rng.randrange(2, 30)
-    minutes_en, minutes_de = num2words(minutes, lang="en"), num2words(minutes, lang="de")
+    at_en, next_en = num2words(hour, lang="en"), num2words(hour + 1, lang="en")
+    at_de, next_de = _hour_de(hour), _hour_de(hour + 1)
+    minutes_en, minutes_de = _in_words(rng.randrange(2, 30))
     return rng.choice(
         [
             (f"at half past {at_en}", f"um halb {next_de}"),
@@ -120,75 +122,58 @@ def time(rng):
     )
 
 
-def sentence(rng):
+def _hour_de(hour: int) -> str:
+    return "eins" if hour == 1 else str(num2words(hour, lang="de"))
+
+
+def sentence(rng: random.Random) -> Pair:
     """Return one English sentence and its German translation."""
     person, other = rng.sample(PEOPLE, 2)
     one_en, many_en, one_de, many_de = rng.choice(GOODS)
     place_en, place_de = rng.choice(PLACES)
     event_en, event_de = rng.choice(EVENTS)
-    (n_en, n_de), (p_en, p_de), (d_en, d_de), (t_en, t_de) = (
-        number(rng),
-        price(rng),
-        date(rng),
-        time(rng),
-    )
-    return rng.choice(
-        [
-            (f"{n_en} {many_en}", f"{n_de} {many_de}"),
-            (f"The {one_en} costs {p_en} .", f"{one_de[0].upper() + one_de[1:]} kostet {p_de} ."),
-            (f"{person} has {n_en} {many_en} .", f"{person} hat {n_de} {many_de} ."),
-            (
-                f"{person} pays {p_en} for {n_en} {many_en} .",
-                f"{person} bezahlt {p_de} für {n_de} {many_de} .",
-            ),
-            (f"{event_en} {d_en} {t_en} .", f"{event_de} {d_de} {t_de} ."),
-            (f"{event_en} {t_en} .", f"{event_de} {t_de} ."),
-            (f"{person} was born {d_en} .", f"{person} wurde {d_de} geboren ."),
-            (
-                f"{person} meets {other} {d_en} {place_en} .",
-                f"{person} trifft {other} {d_de} {place_de} .",
-            ),
-            (
-                f"{person} meets {other} {t_en} {place_en} .",
-                f"{person} trifft {other} {t_de} {place_de} .",
-            ),
-        ]
-    )
+    n_en, n_de = number(rng)
+    p_en, p_de = price(rng)
+    d_en, d_de = date(rng)
+    t_en, t_de = time(rng)
+    subject_de = one_de[0].upper() + one_de[1:]
+    english = [
+        f"{n_en} {many_en}",
+        f"The {one_en} costs {p_en} .",
+        f"{person} has {n_en} {many_en} .",
+        f"{person} pays {p_en} for {n_en} {many_en} .",
+        f"{event_en} {d_en} {t_en} .",
+        f"{event_en} {t_en} .",
+        f"{person} was born {d_en} .",
+        f"{person} meets {other} {d_en} {place_en} .",
+        f"{person} meets {other} {t_en} {place_en} .",
+    ]
+    german = [
+        f"{n_de} {many_de}",
+        f"{subject_de} kostet {p_de} .",
+        f"{person} hat {n_de} {many_de} .",
+        f"{person} bezahlt {p_de} für {n_de} {many_de} .",
+        f"{event_de} {d_de} {t_de} .",
+        f"{event_de} {t_de} .",
+        f"{person} wurde {d_de} geboren .",
+        f"{person} trifft {other} {d_de} {place_de} .",
+        f"{person} trifft {other} {t_de} {place_de} .",
+    ]
+    return rng.choice(list(zip(english, german)))
 
 
-def make(seed, sizes):
-    """Yield (split, pairs): no English sentence stands twice, within a split or across them."""
+def make_pairs(seed: int, sizes: Mapping[str, int]) -> Iterator[tuple[str, list[Pair]]]:
+    """Yield (subset, its pairs), in the order of ``sizes``.
+
+    No English sentence appears twice, within a subset or across them.
+    """
     rng = random.Random(seed)
     seen = set()
-    for split, size in sizes.items():
-        pairs = []
+    for subset, size in sizes.items():
+        pairs: list[Pair] = []
         while len(pairs) < size:
             pair = sentence(rng)
             if pair[0] not in seen:
                 seen.add(pair[0])
                 pairs.append(pair)
-        yield split, pairs
-
-
-def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("dest", help="folder for {train,valid,test}.{en,de}")
-    parser.add_argument("--train", type=int, default=22_000, help="training pairs")
-    parser.add_argument("--valid", type=int, default=500, help="validation pairs")
-    parser.add_argument("--test", type=int, default=500, help="test pairs")
-    parser.add_argument("--seed", type=int, default=1, help="another seed, another corpus")
-    args = parser.parse_args()
-
-    os.makedirs(args.dest, exist_ok=True)
-    # test and validation come first: they stay the same whatever the size of the training set
-    sizes = {"test": args.test, "valid": args.valid, "train": args.train}
-    for split, pairs in make(args.seed, sizes):
-        for side, lang in enumerate(("en", "de")):
-            with open(os.path.join(args.dest, f"{split}.{lang}"), "w", encoding="utf-8") as file:
-                file.writelines(pair[side] + "\n" for pair in pairs)
-
-
-if __name__ == "__main__":
-    main()
+        yield subset, pairs

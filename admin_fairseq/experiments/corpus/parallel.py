@@ -1,4 +1,4 @@
-"""Lines through several processes: the order stays, and memory is bounded by the chunks that are under way."""
+"""Lines through several processes: in order, with memory bounded by the chunks under way."""
 
 import collections
 import concurrent.futures
@@ -6,34 +6,43 @@ import itertools
 import multiprocessing
 import os
 import signal
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
+from typing import Any, TypeVar
 
 from ...errors import AdminError
 from ..processes import end_with
 
-CHUNK = 2000  # lines
-UNDER_WAY = 3  # chunks for each process
+_Result = TypeVar("_Result")
+_CHUNK = 2000  # lines
+_UNDER_WAY = 3  # chunks for each process
 
 
-def chunks(lines, size=CHUNK):
-    """Yield lists of up to ``size`` lines."""
-    lines = iter(lines)
-    while chunk := list(itertools.islice(lines, size)):
+def _chunks(lines: Iterable[str]) -> Iterator[list[str]]:
+    rest = iter(lines)
+    while chunk := list(itertools.islice(rest, _CHUNK)):
         yield chunk
 
 
-def ordered_map(convert, lines, jobs):
-    """Yield the lines that ``convert`` (a function of a list of lines, to a list) makes, in order."""
+def ordered_map(
+    convert: Callable[[list[str]], list[str]], lines: Iterable[str], jobs: int
+) -> Iterator[str]:
+    """Yield the lines that ``convert`` makes of lists of lines, in their order.
+
+    Raises:
+        AdminError: if a worker process is killed.
+    """
     if jobs == 1:
-        for chunk in chunks(lines):
+        for chunk in _chunks(lines):
             yield from convert(chunk)
         return
-    waiting = collections.deque()
+    waiting: collections.deque[concurrent.futures.Future[list[str]]] = collections.deque()
     pool = concurrent.futures.ProcessPoolExecutor(jobs, initializer=_start, initargs=(os.getpid(),))
     try:
-        for chunk in chunks(lines):
+        for chunk in _chunks(lines):
             waiting.append(pool.submit(convert, chunk))
-            if len(waiting) > UNDER_WAY * jobs:
+            if len(waiting) > _UNDER_WAY * jobs:
                 yield from waiting.popleft().result()
         while waiting:
             yield from waiting.popleft().result()
@@ -45,8 +54,15 @@ def ordered_map(convert, lines, jobs):
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def in_child(function, *args):
-    """Return what a function returns in a process of its own, so that the memory it took is given back."""
+def in_child(function: Callable[..., _Result], *args: Any) -> _Result:
+    """Return what a function returns in a process of its own.
+
+    So the memory that it took is given back to the system.
+
+    Raises:
+        Exception: what the function raised.
+        AdminError: if its process is killed.
+    """
     context = multiprocessing.get_context("fork")
     receiving, sending = context.Pipe(duplex=False)
     process = context.Process(
@@ -59,14 +75,16 @@ def in_child(function, *args):
     except EOFError:
         raise AdminError("a process was killed (out of memory?): start again") from None
     finally:
-        process.kill()  # it has sent all, or is not wanted any more
+        process.kill()  # it has sent everything, or nobody waits for it any more
         process.join()
     if failed:
         raise result
     return result
 
 
-def _send(parent, connection, function, args):
+def _send(
+    parent: int, connection: Connection, function: Callable[..., object], args: tuple[Any, ...]
+) -> None:
     _start(parent)
     try:
         connection.send((False, function(*args)))
@@ -74,7 +92,7 @@ def _send(parent, connection, function, args):
         connection.send((True, error))
 
 
-def _start(parent):
-    """A worker ends with its parent; Ctrl-C is the parent's business."""
+def _start(parent: int) -> None:
+    """Have a worker end with its parent, and leave Ctrl-C to the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with(parent)

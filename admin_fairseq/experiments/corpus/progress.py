@@ -2,25 +2,29 @@
 
 import logging
 import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Optional, TypeVar
 
 log = logging.getLogger(__name__)
-EVERY = 10.0  # seconds
+_Item = TypeVar("_Item")
+_EVERY = 10.0  # seconds
 
 
-def read_lines(path):
+def read_lines(path: Path) -> Iterator[str]:
     """Yield the lines of a text file without their line feeds."""
     with open(path, encoding="utf-8", newline="\n") as file:
         for line in file:
             yield line.rstrip("\n")
 
 
-def shown(items, name, total=None):
-    """Yield the items, and log every few seconds and at the end how many there were, and how fast."""
+def shown(items: Iterable[_Item], name: str, total: Optional[int] = None) -> Iterator[_Item]:
+    """Yield the items, and log every few seconds, and at the end, how many and how fast."""
     started = told = time.monotonic()
     count = 0
     for count, item in enumerate(items, 1):
         yield item
-        if count % 1000 == 0 and time.monotonic() - told > EVERY:
+        if count % 1000 == 0 and time.monotonic() - told > _EVERY:
             told = time.monotonic()
             share = f" of {total:,}" if total else ""
             log.info(

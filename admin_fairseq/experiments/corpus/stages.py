@@ -1,103 +1,111 @@
-"""Stages that restart: done only if the output is whole, of the same input, made with the same settings.
+"""Stages that restart: done only if the output is whole, of the same input, with the same settings.
 
-A stage writes ``NAME.part`` files, renames them when all are whole, and then writes its record (``stages/STAGE.json``):
-settings, sha256 of inputs and outputs, line counts, and size and time of the outputs. It is done if the record says
-what is wanted now and the outputs still have their size and time; what it made is made again otherwise. Because
-inputs count by content, a stage that makes the same again makes nothing after it run.
+A stage writes temporary files, which get their names when all are whole, and then its record
+(``stages/STAGE.json``): settings, sha256 of inputs and outputs, line counts, and size and time of
+the outputs. It is done if the record says what is wanted now and the outputs still have their size
+and time; what it made is made again otherwise. Because inputs count by content, a stage that makes
+the same again makes nothing after it run.
 """
 
-import errno
-import fcntl
+import contextlib
 import hashlib
 import json
 import logging
 import os
 import shutil
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, BinaryIO, Optional, Union
 
-from ...errors import AdminError
+from ...files import StrPath, replacing
 
 log = logging.getLogger(__name__)
+Identity = dict[str, Any]  # "sha256", "lines", "state" of a file
 
 
 class Output:
-    """A text file being written as ``path.part``: counts and hashes lines."""
+    """A text file being written: counts and hashes lines."""
 
-    def __init__(self, path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.path, self.part = path, Path(f"{path}.part")
-        self.file = open(self.part, "wb", buffering=1 << 20)
-        self.digest, self.lines = hashlib.sha256(), 0
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._digest = hashlib.sha256()
+        self.lines = 0
 
-    def write(self, text):
+    def write(self, text: str) -> None:
         """Write whole lines, each with its line feed."""
         data = text.encode("utf-8")
-        self.file.write(data)
-        self.digest.update(data)
+        self._file.write(data)
+        self._digest.update(data)
         self.lines += data.count(b"\n")
 
-    def line(self, text):
+    def line(self, text: str) -> None:
+        """Write one line, given without its line feed."""
         self.write(text + "\n")
 
-    def close(self):
-        self.file.flush()
-        os.fsync(self.file.fileno())
-        self.file.close()
+    @property
+    def identity(self) -> Identity:
+        """What is recorded of the file."""
+        return {"sha256": self._digest.hexdigest(), "lines": self.lines}
 
 
 class Stages:
-    """The stages of one folder, which no other process may work in meanwhile."""
+    """The stages of one folder, whose lock the caller holds."""
 
-    def __init__(self, folder):
+    def __init__(self, folder: StrPath) -> None:
         self.folder = Path(folder)
-        self.records = self.folder / "stages"
-        self.records.mkdir(parents=True, exist_ok=True)
-        self.identities = {}  # path (relative) -> {"sha256":, "lines":} of what stages of this run have or made
-        self.lock = open(self.folder / "lock", "w")
-        try:
-            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise AdminError(
-                f"{folder} is in use by another run: wait for it, or name another --dest"
-            ) from None
+        self._records = self.folder / "stages"
+        # path, relative to the folder -> what stages of this run found or made there
+        self._identities: dict[str, Identity] = {}
 
-    def lines(self, path):
+    def lines(self, path: str) -> int:
         """Return the number of lines of an output."""
-        return self.identities[path]["lines"]
+        found: int = self._identities[path]["lines"]
+        return found
 
-    def run(self, name, inputs, outputs, settings, make):
-        """Make text files unless they are made. ``make`` gets one :class:`Output` each, in their order.
+    def sha256(self, path: str) -> str:
+        """Return the checksum of an output."""
+        found: str = self._identities[path]["sha256"]
+        return found
 
-        Returns True if it ran.
+    def run(
+        self,
+        name: str,
+        inputs: Sequence[str],
+        outputs: Sequence[str],
+        settings: object,
+        make: Callable[..., None],
+    ) -> bool:
+        """Make text files unless they are made; return whether they were made now.
+
+        Args:
+            name: of the stage, and its record.
+            inputs: paths that earlier stages made, relative to the folder, or keys of ``adopt``.
+            outputs: paths to make.
+            settings: what else the outputs depend on; as JSON.
+            make: gets one :class:`Output` for each path of ``outputs``, in their order.
         """
         wanted = self._wanted(inputs, settings)
         if self._done(name, wanted, outputs):
             return False
         started = time.monotonic()
-        files = [Output(self.folder / path) for path in outputs]
-        try:
+        with contextlib.ExitStack() as stack:
+            files = []
+            for path in outputs:
+                files.append(Output(stack.enter_context(replacing(self.folder / path))))
             make(*files)
-            for file in files:
-                file.close()
-        except BaseException:
-            for file in files:
-                try:
-                    file.file.close()
-                except OSError:
-                    pass  # the buffer of a full disk
-                file.part.unlink()
-            raise
-        for file in files:
-            os.replace(file.part, file.path)
-        identities = {
-            path: {"sha256": file.digest.hexdigest(), "lines": file.lines}
-            for path, file in zip(outputs, files)
-        }
+        identities = {path: file.identity for path, file in zip(outputs, files)}
         self._record(name, wanted, identities, time.monotonic() - started)
         return True
 
-    def run_folder(self, name, inputs, output, settings, make):
+    def run_folder(
+        self,
+        name: str,
+        inputs: Sequence[str],
+        output: str,
+        settings: object,
+        make: Callable[[Path], None],
+    ) -> bool:
         """As :meth:`run`, for a stage that makes a folder: ``make`` gets the path to fill."""
         wanted = self._wanted(inputs, settings)
         if self._done(name, wanted, [output]):
@@ -109,65 +117,70 @@ class Stages:
         if path.exists():
             shutil.rmtree(path)
         os.replace(part, path)
-        self._record(
-            name, wanted, {output: {"sha256": None, "lines": None}}, time.monotonic() - started
-        )
+        identities: dict[str, Identity] = {output: {"sha256": None, "lines": None}}
+        self._record(name, wanted, identities, time.monotonic() - started)
         return True
 
-    def adopt(self, name, path, settings, check):
-        """Return the sha256 of a file that stages did not make; ``check(path)`` is run when it is new or was changed."""
+    def adopt(
+        self, name: str, path: str, settings: object, check: Callable[[str], Optional[str]]
+    ) -> str:
+        """Take a file that no stage made as an input, and return its key.
+
+        ``check(path)`` returns its sha256; it is called when the file is new or was changed.
+        """
         key = f"file:{path}"
-        wanted = json.loads(json.dumps({"settings": settings, "inputs": {}}))
+        wanted = _as_json({"settings": settings, "inputs": {}})
+        state = _state(path)
         record = self._read(name)
-        if (
-            record
-            and record["wanted"] == wanted
-            and record["outputs"].get(str(path), {}).get("state") == _state(path)
-        ):
-            self.identities[key] = record["outputs"][str(path)]
+        known = record["outputs"].get(path, {}) if record and record["wanted"] == wanted else {}
+        if known.get("state") == state:
+            self._identities[key] = known
         else:
-            digest = check(path)
-            self.identities[key] = {"sha256": digest, "lines": None, "state": _state(path)}
-            self._write(name, {"wanted": wanted, "outputs": {str(path): self.identities[key]}})
+            self._identities[key] = {"sha256": check(path), "lines": None, "state": state}
+            self._write(name, {"wanted": wanted, "outputs": {path: self._identities[key]}})
         return key
 
-    def _wanted(self, inputs, settings):
-        wanted = {
-            "settings": settings,
-            "inputs": {path: self.identities[path]["sha256"] for path in inputs},
-        }
-        return json.loads(json.dumps(wanted))  # as it is read back: tuples are lists
+    def _wanted(self, inputs: Sequence[str], settings: object) -> Any:
+        digests = {path: self._identities[path]["sha256"] for path in inputs}
+        return _as_json({"settings": settings, "inputs": digests})
 
-    def _done(self, name, wanted, outputs):
+    def _done(self, name: str, wanted: object, outputs: Sequence[str]) -> bool:
         record = self._read(name)
         if not record or record["wanted"] != wanted or sorted(record["outputs"]) != sorted(outputs):
             return False
-        if any(record["outputs"][path]["state"] != _state(self.folder / path) for path in outputs):
-            return False
-        self.identities.update({path: record["outputs"][path] for path in outputs})
+        for path in outputs:
+            if record["outputs"][path]["state"] != _state(self.folder / path):
+                return False
+        for path in outputs:
+            self._identities[path] = record["outputs"][path]
         return True
 
-    def _record(self, name, wanted, identities, seconds):
+    def _record(
+        self, name: str, wanted: object, identities: dict[str, Identity], seconds: float
+    ) -> None:
         for path, identity in identities.items():
             identity["state"] = _state(self.folder / path)
-        self.identities.update(identities)
+        self._identities.update(identities)
         self._write(name, {"wanted": wanted, "outputs": identities, "seconds": round(seconds, 2)})
 
-    def _read(self, name):
+    def _read(self, name: str) -> Any:
         try:
-            return json.loads((self.records / f"{name}.json").read_text(encoding="utf-8"))
+            return json.loads((self._records / f"{name}.json").read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):
             return None
 
-    def _write(self, name, record):
-        path = self.records / f"{name}.json"
-        part = Path(f"{path}.part")
-        part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        os.replace(part, path)
+    def _write(self, name: str, record: object) -> None:
+        with replacing(self._records / f"{name}.json") as file:
+            file.write((json.dumps(record, indent=1) + "\n").encode("utf-8"))
 
 
-def _state(path):
-    """Return size and time of a file, or of every file of a folder; None where there is none."""
+def _as_json(value: object) -> Any:
+    """Return a value as it is when it is read back: tuples are lists."""
+    return json.loads(json.dumps(value))
+
+
+def _state(path: Union[str, Path]) -> Any:
+    """Return size and time of a file, or of every file of a folder; None if it does not exist."""
     path = Path(path)
     if path.is_dir():
         return {found.name: _state(found) for found in sorted(path.iterdir())}
@@ -176,24 +189,3 @@ def _state(path):
     except FileNotFoundError:
         return None
     return [status.st_size, status.st_mtime_ns]
-
-
-def check_disk(folder, gigabytes):
-    """Refuse to begin where the disk has less room than a corpus takes; what is in ``folder`` already counts."""
-    used = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
-    free = shutil.disk_usage(folder).free
-    if free + used < gigabytes * 1e9:
-        raise AdminError(
-            f"--dest {folder}: about {gigabytes:g} GB are needed in all, {used / 1e9:.3g} GB are there and "
-            f"{free / 1e9:.3g} GB are free. Name another --dest, or --no-disk-check if you know better"
-        )
-
-
-def explain_os_error(error, folder):
-    """Return a :class:`AdminError` for an error of the operating system."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return AdminError(
-            f"the disk of {folder} is full. Make room and start again: this goes on where it stopped"
-        )
-    where = f": {error.filename}" if error.filename else ""
-    return AdminError(f"{error.strerror or error}{where}")

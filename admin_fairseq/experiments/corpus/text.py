@@ -2,14 +2,16 @@
 
 import functools
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sacremoses import MosesPunctNormalizer, MosesTokenizer
 from subword_nmt.apply_bpe import BPE
 
-# a word that subword-nmt has split once is remembered; forgotten at this many, so that memory stays bounded
-REMEMBERED_WORDS = 200_000
-LONGEST_WORD = 1000  # characters; Moses' clean-corpus-n.perl drops lines with longer ones
+# subword-nmt remembers each word that it has split: all are forgotten at this many, to bound memory
+_REMEMBERED_WORDS = 200_000
+_LONGEST_WORD = 1000  # characters; Moses' clean-corpus-n.perl drops lines with longer ones
 
 
 @dataclass(frozen=True)
@@ -25,13 +27,16 @@ class Tokenising:
 
 
 @functools.lru_cache(maxsize=4)  # built once a process
-def _moses(lang):
+def _moses(lang: str) -> tuple[Any, Any]:
     return MosesPunctNormalizer(lang), MosesTokenizer(lang)
 
 
-def tokenise(how, line):
-    """Return the tokens of a line as one line. Special characters are not escaped, unlike in tokenizer.perl:
-    ``'`` is no ``&apos;``. Escaping changes no token boundary."""
+def tokenise(how: Tokenising, line: str) -> str:
+    """Return the tokens of a line as one line.
+
+    Special characters are not escaped, unlike in tokenizer.perl: ``'`` does not become
+    ``&apos;``. Escaping changes no token boundary.
+    """
     normaliser, tokeniser = _moses(how.lang)
     if how.apostrophes:
         line = line.replace("\u2019", "'")
@@ -39,43 +44,62 @@ def tokenise(how, line):
         line = normaliser.normalize(line)
     if how.printable:
         line = without_nonprinting(line)
-    line = tokeniser.tokenize(
+    tokens: str = tokeniser.tokenize(
         line, aggressive_dash_splits=how.aggressive, return_str=True, escape=False
     )
-    return line.lower() if how.lowercase else line
+    return tokens.lower() if how.lowercase else tokens
 
 
-def without_nonprinting(line):
-    """Return the line with every character of a category C* (control, format, private, unassigned) as a space."""
+def without_nonprinting(line: str) -> str:
+    """Return the line with each control, format, private or unassigned character as a space."""
     if line.isprintable():
         return line
-    return "".join(" " if unicodedata.category(letter)[0] == "C" else letter for letter in line)
+    letters = []
+    for letter in line:
+        letters.append(" " if unicodedata.category(letter).startswith("C") else letter)
+    return "".join(letters)
 
 
-def tokenise_lines(how, lines):
+def tokenise_lines(how: Tokenising, lines: Sequence[str]) -> list[str]:
+    """Return the lines tokenised."""
     return [tokenise(how, line) for line in lines]
 
 
-def keeps(source, target, length, ratio):
-    """Whether Moses' clean-corpus-n keeps a pair: lengths in tokens, longer : shorter at most ``ratio``."""
-    source, target = source.split(), target.split()
+def keeps(source: str, target: str, length: tuple[int, int], ratio: float) -> bool:
+    """Whether Moses' clean-corpus-n.perl keeps a pair.
+
+    Args:
+        source: a tokenised sentence.
+        target: its translation.
+        length: the least and the most tokens of a side.
+        ratio: how many times longer one side may be than the other.
+    """
+    left, right = source.split(), target.split()
     low, high = length
-    if not (low <= len(source) <= high and low <= len(target) <= high):
+    if not (low <= len(left) <= high and low <= len(right) <= high):
         return False
-    if len(source) > ratio * len(target) or len(target) > ratio * len(source):
+    if len(left) > ratio * len(right) or len(right) > ratio * len(left):
         return False
-    return max(map(len, source + target), default=0) <= LONGEST_WORD
+    return max(map(len, left + right), default=0) <= _LONGEST_WORD
 
 
 @functools.lru_cache(maxsize=1)
-def _bpe(codes, digest):  # the digest: other codes at the same path are another BPE
+def _bpe(
+    codes: str, digest: str
+) -> Any:  # the digest: other codes at the same path are another BPE
     with open(codes, encoding="utf-8") as file:
         return BPE(file)
 
 
-def segment_lines(codes, digest, lines):
-    """Return lines split by the BPE codes of a file, as ``subword-nmt apply-bpe`` does."""
+def segment_lines(codes: str, digest: str, lines: Sequence[str]) -> list[str]:
+    """Return lines split by BPE codes, as ``subword-nmt apply-bpe`` does.
+
+    Args:
+        codes: the path of the codes.
+        digest: their checksum.
+        lines: tokens with spaces between them.
+    """
     bpe = _bpe(codes, digest)
-    if len(bpe.cache) > REMEMBERED_WORDS:
+    if len(bpe.cache) > _REMEMBERED_WORDS:
         bpe.cache.clear()
     return [bpe.process_line(line) for line in lines]

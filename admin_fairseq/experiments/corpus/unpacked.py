@@ -1,15 +1,16 @@
-"""The checksum of a file's content: of a single gzipped text unpacked, of everything else as it is."""
+"""The checksum of a file's content: of a gzipped text unpacked, of all else as it is."""
 
 import gzip
 import hashlib
 
-BLOCK = 1 << 20
+_BLOCK = 1 << 20
 
 
-def unpacked_sha256(path):
+def unpacked_sha256(path: str) -> str:
     """Return the hexadecimal sha256. Reading a .gz to its end also checks gzip's own checksum."""
     digest = hashlib.sha256()
-    with (gzip.open if path.endswith(".gz") else open)(path, "rb") as file:
-        for block in iter(lambda: file.read(BLOCK), b""):
+    opener = gzip.open if path.endswith(".gz") else open
+    with opener(path, "rb") as file:
+        while block := file.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()

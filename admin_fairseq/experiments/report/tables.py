@@ -8,7 +8,8 @@ from pathlib import Path
 
 from ...errors import AdminError
 from ...logs import read_generation, read_log
-from .. import published, results
+from .. import results
+from ..recipe import read_published
 from . import significance
 
 logger = logging.getLogger(__name__)
@@ -144,7 +145,7 @@ def build(path, recipes):
         raise AdminError(f"{path}: no results in it yet")
     for (data, variant, subset, averaged, decoding), mine in groups(rows).items():
         papers = (
-            published.read(Path(recipes) / f"{data}.ini")
+            read_published(Path(recipes) / f"{data}.ini")
             if subset == "test" and not variant
             else {}
         )
