@@ -1,0 +1,77 @@
+r"""The tables of the report for LaTeX: one ``table`` each, to be read with ``\input``."""
+
+import re
+from collections.abc import Sequence
+
+from ...errors import printable
+from .document import Block, Cell, Table
+
+_HEAD = r"""% Tables of an admin-fairseq report. The preamble needs:
+%   \usepackage[T1]{fontenc}
+%   \usepackage{booktabs,textcomp}
+"""
+_TABLE = r"""\begin{{table}}
+\centering
+\caption{{{title}}}
+\begin{{tabular}}{{{alignment}}}
+\toprule
+{head} \\
+\midrule
+{body}
+\bottomrule
+\end{{tabular}}
+{notes}\end{{table}}
+"""
+_ESCAPES = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "%": r"\%",
+    "_": r"\_",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "'": r"\textquotesingle{}",
+    "`": r"\textasciigrave{}",
+    "±": r"$\pm$",
+    "<=": r"$\leq$",
+    # LaTeX would join the hyphens of a flag, such as --lr, to a dash
+    "-": "-{}",
+}
+_SPECIAL = re.compile(r"<=|-(?=-)|[\\{}$&#%_~^<>|\"'`±]")
+
+
+def escape(text: str) -> str:
+    """Return text that LaTeX prints as it is; characters that cannot be printed are spelled out."""
+    return _SPECIAL.sub(lambda match: _ESCAPES[match[0]], printable(text))
+
+
+def render(blocks: Sequence[Block]) -> str:
+    """Return the tables among the blocks; the rest of the report is not for a paper."""
+    return "\n".join([_HEAD, *(_table(block) for block in blocks if isinstance(block, Table))])
+
+
+def _table(table: Table) -> str:
+    notes = [escape(note) + "." for note in table.notes]
+    return _TABLE.format(
+        title=escape(table.title),
+        alignment="l" * len(table.columns),
+        head=" & ".join(escape(name) for name in table.columns),
+        body="\n".join(_row(row) for row in table.rows),
+        notes="".join(f"\\par\\footnotesize {note}\n" for note in notes),
+    )
+
+
+def _row(row: Sequence[Cell]) -> str:
+    return " & ".join(_cell(cell) for cell in row) + r" \\"
+
+
+def _cell(cell: Cell) -> str:
+    text = escape(cell.text)
+    return rf"\textbf{{{text}}}" if cell.bold else text
