@@ -1,19 +1,16 @@
-"""The papers' numbers, from the ``[published]`` section of a recipe file."""
+"""The papers' numbers: the ``[published]`` section of a recipe file."""
 
-import configparser
-import logging
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-from ..errors import raise_all
+from .values import DEPTH
 
-logger = logging.getLogger(__name__)
 VALUE = re.compile(r"(?P<number>\d+(\.\d+)?( ± \d+(\.\d+)?)?|failed), (?P<source>\S.*)")
-KEY = re.compile(r"[\w-]+ \d+-\d+")
+EXPECTED = "INIT-TYPE DEPTH = NUMBER [± SD] or failed, SOURCE"
 
 
-@dataclass
+@dataclass(frozen=True)
 class Published:
     """One number as it was printed, such as ``35.64 ± 0.23`` or ``failed``, and its source."""
 
@@ -21,32 +18,21 @@ class Published:
     source: str
 
 
-def read(path):
-    """Return (init type, depth) -> :class:`Published` of a recipe file; empty, with a warning, if there is no file.
-
-    Raises:
-        AdminError: naming every line of ``[published]`` that cannot be read.
-    """
-    parser = configparser.ConfigParser(
-        delimiters=("=",), inline_comment_prefixes=("#",), interpolation=None
-    )
-    found, problems = {}, []
-    if not Path(path).is_file():
-        logger.warning("%s: no such recipe: the published columns of its table stay empty", path)
-        return found
-    try:
-        parser.read(path, encoding="utf-8")
-    except (configparser.Error, UnicodeDecodeError) as error:
-        problems.append(str(error))
-    for key, text in parser["published"].items() if parser.has_section("published") else ():
-        match = VALUE.fullmatch(text)
+def read_section(
+    section: Mapping[str, str],
+) -> tuple[dict[tuple[str, str], Published], list[str]]:
+    """Return (init type, depth) -> :class:`Published`, and what is wrong in the section."""
+    found: dict[tuple[str, str], Published] = {}
+    problems = []
+    for key, text in section.items():
         if key == "measure":
             continue
-        if not match or not KEY.fullmatch(key):
-            problems.append(
-                f"[published] {key} = {text}: wanted is INIT-TYPE DEPTH = NUMBER [± SD] or failed, SOURCE"
-            )
-        else:
-            found[tuple(key.split())] = Published(match["number"], match["source"])
-    raise_all(f"{path} cannot be read:", problems)
-    return found
+        init_type, _, depth = key.partition(" ")
+        match = VALUE.fullmatch(text)
+        if not match or not DEPTH.fullmatch(depth):
+            problems.append(f"[published] {key} = {text}: must be {EXPECTED}")
+            continue
+        if (init_type, depth) in found:
+            problems.append(f"[published] {key}: {init_type} {depth} appears twice")
+        found[init_type, depth] = Published(match["number"], match["source"])
+    return found, problems

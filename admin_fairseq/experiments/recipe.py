@@ -1,136 +1,194 @@
-"""Recipe files: what an experiment trains, as the papers' tables say it. ``read(path) -> Recipe``.
+"""Recipe files: what an experiment trains, and on what, as the papers' tables say it.
 
-A recipe is an INI file. Sections: ``[data]`` (the data scripts' own), ``[model]``, ``[training]``, ``[evaluation]``
-and ``[published]``. A key may be given for one depth alone: ``tokens-per-update 60-12 = 16 x 5000 x 16``.
+A recipe is an INI file of five sections: ``[data]``, ``[model]``, ``[training]``, ``[evaluation]``
+and ``[published]``. In the three in the middle a key may be given for one depth alone:
+``tokens-per-update 60-12 = 16 x 5000 x 16``.
 """
 
 import configparser
-import math
-import re
+import logging
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Optional, Union
 
 from ..errors import AdminError, raise_all
+from . import published
+from .corpus import recipe as corpus_recipe
+from .corpus.recipe import Corpus
+from .published import Published
+from .values import (
+    DEPTH,
+    Key,
+    amount,
+    betas,
+    depths,
+    dims,
+    factors,
+    positive,
+    read_value,
+    seeds,
+    words,
+    yes_or_no,
+)
 
-DEPTH = re.compile(r"[1-9]\d*-[1-9]\d*")
+logger = logging.getLogger(__name__)
+RECIPES = Path(__file__).with_name("recipes")
+TO_PREPARE = ("data",)
+TO_TRAIN = ("model", "training", "evaluation")
 
-
-def _words(text):
-    return text.split()
-
-
-def _yes(text):
-    return {"yes": True, "no": False}[text]
-
-
-def _dims(text):
-    embed, ffn, heads = (int(word) for word in text.split("/"))
-    if min(embed, ffn, heads) < 1:
-        raise ValueError
-    return embed, ffn, heads
-
-
-def _depth(text):
-    if not DEPTH.fullmatch(text):
-        raise ValueError
-    return text
-
-
-def _depths(text):
-    return [_depth(word) for word in text.replace(",", " ").split()] or _depth("")
-
-
-def _positive(text):
-    if int(text) < 1:
-        raise ValueError
-    return int(text)
-
-
-def _product(text):
-    """``4 x 8192 x 2``: processes, tokens, updates that are added up; the product counts."""
-    factors = [_positive(word) for word in text.split("x")]
-    if not 1 <= len(factors) <= 3:
-        raise ValueError
-    return factors
-
-
-def _seeds(text):
-    return [int(word) for word in text.split()] or int("")
-
-
-def _float(text):
-    value = float(text)
-    if not math.isfinite(value) or value < 0:
-        raise ValueError
-    return value
-
-
-# section -> key -> (how it is read, what is wanted, whether it must be there)
 KEYS = {
     "model": {
-        "arch": (str, "an architecture", True),
-        "dims": (_dims, "embedding / ffn / heads, such as 512 / 2048 / 8", True),
-        "depths": (_depths, "ENCODER-DECODER, ..., such as 6-6, 18-18", True),
-        "dropout": (_float, "a number", True),
-        "attention-dropout": (_float, "a number", True),
-        "activation-dropout": (_float, "a number", True),
-        "xavier-ffn": (_yes, "yes or no", True),
+        "arch": Key(str, "an architecture"),
+        "dims": Key(dims, "embedding / ffn / heads, such as 512 / 2048 / 8"),
+        "depths": Key(depths, "ENCODER-DECODER, ..., such as 6-6, 18-18"),
+        "dropout": Key(amount, "a number"),
+        "attention-dropout": Key(amount, "a number"),
+        "activation-dropout": Key(amount, "a number"),
+        "xavier-ffn": Key(yes_or_no, "yes or no"),
     },
     "training": {
-        "optimizer": (str, "an optimizer", True),
-        "betas": (lambda text: [_float(word) for word in text.split("/")], "beta1 / beta2", True),
-        "lr": (_float, "a number", True),
-        "warmup": (_positive, "updates", True),
-        "label-smoothing": (_float, "a number", True),
-        "weight-decay": (_float, "a number", True),
-        "clip-norm": (_float, "a number", True),
-        "tokens-per-update": (_product, "PROCESSES x TOKENS [x UPDATE-FREQ]", True),
-        "epochs": (_positive, "a number of epochs", False),
-        "updates": (_positive, "a number of updates", False),
-        "seeds": (_seeds, "numbers", True),
-        "profile-seed": (int, "a number", True),
-        "no-warmup-lr": (_words, "learning rates", False),
-        "no-warmup-beta2": (_words, "values of beta2", False),
-        "no-warmup-updates": (_positive, "updates", False),
+        "optimizer": Key(str, "an optimizer"),
+        "betas": Key(betas, "beta1 / beta2"),
+        "lr": Key(amount, "a number"),
+        "warmup": Key(positive, "a number of updates"),
+        "label-smoothing": Key(amount, "a number"),
+        "weight-decay": Key(amount, "a number"),
+        "clip-norm": Key(amount, "a number"),
+        "tokens-per-update": Key(factors, "PROCESSES x TOKENS [x UPDATE-FREQ]"),
+        "epochs": Key(positive, "a number of epochs", required=False),
+        "updates": Key(positive, "a number of updates", required=False),
+        "seeds": Key(seeds, "whole numbers"),
+        "profile-seed": Key(int, "a whole number"),
+        "no-warmup-lr": Key(words, "learning rates", required=False),
+        "no-warmup-beta2": Key(words, "values of beta2", required=False),
+        "no-warmup-updates": Key(positive, "a number of updates", required=False),
     },
     "evaluation": {
-        "average": (_positive, "how many of the last epochs", True),
-        "beam": (_positive, "a number", True),
-        "lenpen": (_float, "a number", True),
-        "compound-splitting": (_yes, "yes or no", True),
+        "average": Key(positive, "a number of epochs, the last ones"),
+        "beam": Key(positive, "a number of at least 1"),
+        "lenpen": Key(amount, "a number"),
+        "compound-splitting": Key(yes_or_no, "yes or no"),
     },
 }
 
 
-@dataclass
+@dataclass(frozen=True)
 class Recipe:
-    """What a recipe file says. ``get("training", "lr", depth)``: the value for a depth, or for all, or None."""
+    """What a recipe file says.
+
+    Keys and sections that its reader did not need may be missing: then ``get`` returns None,
+    ``published`` is empty, and a :class:`Corpus` without texts has empty ``subsets``.
+    """
 
     name: str
     path: Path
-    source: str
-    target: str
-    lowercase: bool
-    values: dict = field(default_factory=dict)
+    data: Corpus
+    published: dict[tuple[str, str], Published]  # (init type, depth) -> a paper's number
+    values: dict[tuple[str, str, Optional[str]], Any] = field(default_factory=dict)
 
-    def get(self, section, key, depth=None):
-        for at in ((section, key, depth), (section, key, None)):
-            if at in self.values:
-                return self.values[at]
-        return None
+    def get(self, section: str, key: str, depth: Optional[str] = None) -> Any:
+        """Return a value for a depth, or that for all depths, or None."""
+        if (section, key, depth) in self.values:
+            return self.values[section, key, depth]
+        return self.values.get((section, key, None))
 
     @property
-    def depths(self):
-        return self.get("model", "depths")
+    def depths(self) -> list[str]:
+        """The depths that the experiment compares, ENCODER-DECODER."""
+        found: list[str] = self.get("model", "depths")
+        return found
+
+    @property
+    def source(self) -> str:
+        """The source language."""
+        return self.data.source
+
+    @property
+    def target(self) -> str:
+        """The target language."""
+        return self.data.target
+
+    @property
+    def lowercase(self) -> bool:
+        """Whether the text of the corpus is lowercased."""
+        return self.data.lowercase
 
 
-def read(path):
-    """Return the :class:`Recipe` of a file.
+def recipe_names() -> list[str]:
+    """Return the names of the recipes that the package brings."""
+    return sorted(path.stem for path in RECIPES.glob("*.ini"))
+
+
+def find_recipe(word: Union[str, Path]) -> Path:
+    """Return the file of a recipe: of the name of one that the package brings, or of a path.
 
     Raises:
-        AdminError: naming every key that is missing, unknown or unreadable.
+        AdminError: if there is no such file; the message lists the names.
     """
-    path = Path(path)
+    path = Path(word)
+    if str(word) in recipe_names():
+        return RECIPES / f"{word}.ini"
+    if path.is_file():
+        return path
+    # runs and command lines of earlier releases name the recipes by the folder that they were in
+    if path.suffix == ".ini" and path.parent.parts[-2:] == ("nmt-experiments", "recipes"):
+        moved = RECIPES / path.name
+        if moved.is_file():
+            return moved
+    raise AdminError(
+        f"recipe {word}: no such file, and no recipe of this name. Known are "
+        f"{', '.join(recipe_names())}; a recipe of your own is named by its path, my.ini"
+    )
+
+
+def read_recipe(
+    word: Union[str, Path],
+    needs: Collection[str] = (),
+    replaced: Optional[Mapping[str, str]] = None,
+) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        word: the name of a recipe of the package, or the path of a file.
+        needs: the sections that must be whole: ``TO_PREPARE``, ``TO_TRAIN``, or none.
+        replaced: [data] key -> text that replaces the file's.
+
+    Raises:
+        AdminError: naming every key, of any section, that is missing, unknown or unreadable.
+    """
+    path = find_recipe(word)
+    parser = _parse(path)
+    data = _section(parser, "data")
+    problems = []
+    for key, text in (replaced or {}).items():
+        if key not in data:
+            problems.append(f"--{key.replace('_', '-')}: this recipe has no such choice")
+        data[key] = text
+    corpus, found = corpus_recipe.read_section(data, "data" in needs, languages=bool(needs))
+    problems += found
+    values: dict[tuple[str, str, Optional[str]], Any] = {}
+    for section in KEYS:
+        problems += _read_section(parser, section, values, section in needs)
+    if "training" in needs and not _has_an_end(values):
+        problems.append("[training] neither epochs nor updates: the training would not end")
+    papers, found = published.read_section(_section(parser, "published"))
+    problems += found
+    raise_all(f"{path} is not a whole recipe:", problems)
+    return Recipe(path.stem, path, corpus, papers, values)
+
+
+def read_published(path: Union[str, Path]) -> dict[tuple[str, str], Published]:
+    """Return the papers' numbers of a recipe; none, with a warning, if there is no such recipe."""
+    try:
+        path = find_recipe(path)
+    except AdminError:
+        logger.warning("%s: no such recipe: the published columns of its table stay empty", path)
+        return {}
+    return read_recipe(path).published
+
+
+def _parse(path: Path) -> configparser.ConfigParser:
     parser = configparser.ConfigParser(
         delimiters=("=",),
         comment_prefixes=("#",),
@@ -144,43 +202,38 @@ def read(path):
         raise AdminError(f"{path}: cannot be read as a recipe: {error}") from None
     except configparser.Error as error:
         raise AdminError(f"{path}: not a recipe: {error.message}") from None
-    values, problems = _values(parser)
-    data = parser["data"] if parser.has_section("data") else {}
-    problems += [f"[data] {key} is missing" for key in ("source", "target") if not data.get(key)]
-    if data.get("lowercase", "no") not in ("yes", "no"):
-        problems.append(f"[data] lowercase = {data['lowercase']}: wanted is yes or no")
-    if ("training", "epochs", None) not in values and ("training", "updates", None) not in values:
-        problems.append("[training] neither epochs nor updates: the training would not end")
-    raise_all(f"{path} is not a whole recipe:", problems)
-    return Recipe(
-        path.stem,
-        path,
-        data["source"],
-        data["target"],
-        data.get("lowercase", "no") == "yes",
-        values,
-    )
+    return parser
 
 
-def _values(parser):
-    """Return {(section, key, depth or None): value}, and what is wrong."""
-    values, problems = {}, []
-    for section, keys in KEYS.items():
-        found = parser[section] if parser.has_section(section) else {}
-        for name, text in found.items():
-            key, _, depth = name.partition(" ")
-            if key not in keys or (depth and not DEPTH.fullmatch(depth)):
-                problems.append(
-                    f"[{section}] {name}: no such key (known: {', '.join(keys)}; KEY DEPTH for one depth)"
-                )
-                continue
-            try:
-                values[section, key, depth or None] = keys[key][0](text)
-            except (ValueError, KeyError):
-                problems.append(f"[{section}] {name} = {text}: wanted is {keys[key][1]}")
-        problems += [
-            f"[{section}] {key} is missing"
-            for key, (_, _, must) in keys.items()
-            if must and not found.get(key)
-        ]
-    return values, problems
+def _section(parser: configparser.ConfigParser, name: str) -> dict[str, str]:
+    return dict(parser[name]) if parser.has_section(name) else {}
+
+
+def _read_section(
+    parser: configparser.ConfigParser,
+    section: str,
+    values: dict[tuple[str, str, Optional[str]], Any],
+    whole: bool,
+) -> list[str]:
+    """Put the values of a section into ``values``; return what is wrong in it."""
+    keys, texts = KEYS[section], _section(parser, section)
+    problems: list[str] = []
+    for name, text in texts.items():
+        word, _, depth = name.partition(" ")
+        if word not in keys or (depth and not DEPTH.fullmatch(depth)):
+            known = ", ".join(keys)
+            problems.append(
+                f"[{section}] {name}: no such key (known: {known}; KEY DEPTH for one depth)"
+            )
+            continue
+        value = read_value(f"[{section}] {name}", text, keys[word], problems)
+        if value is not None:
+            values[section, word, depth or None] = value
+    for name, key in keys.items():
+        if whole and key.required and not texts.get(name):
+            problems.append(f"[{section}] {name} is missing")
+    return problems
+
+
+def _has_an_end(values: Mapping[tuple[str, str, Optional[str]], Any]) -> bool:
+    return any(("training", key, None) in values for key in ("epochs", "updates"))

@@ -9,13 +9,13 @@ from sacrebleu.metrics import BLEU
 from sacrebleu.significance import PairedTest
 
 from admin_fairseq.errors import AdminError
-from admin_fairseq.experiments import published, results
+from admin_fairseq.experiments import results
+from admin_fairseq.experiments.recipe import RECIPES, read_published
 from admin_fairseq.experiments.report import page as report_page
 from admin_fairseq.experiments.report import significance
 from admin_fairseq.experiments.report import tables as report
 from tests.helpers import REPOSITORY
 
-RECIPES = REPOSITORY / "nmt-experiments" / "recipes"
 WORDS = ["ein", "Hund", "läuft", "über", "die", "Wiese", "und", "bellt"]
 
 
@@ -160,12 +160,12 @@ def test_the_page_stands_alone(table, tmp_path):
 
 
 def test_every_published_number_of_the_recipes_can_be_read(tmp_path):
-    found = {path.stem: published.read(path) for path in RECIPES.glob("*.ini")}
+    found = {path.stem: read_published(path) for path in RECIPES.glob("*.ini")}
     assert found["wmt14_en-de"]["default", "18-18"].number == "failed"
     assert found["wmt14_en-de"]["adaptive", "18-18"].number == "29.03"
     assert found["wmt14_en-fr"]["adaptive", "60-12"].number == "43.80"
     assert len(found) == 4 and all(found.values())
     (tmp_path / "x.ini").write_text("[published]\ndefault 6-6 = about 3\nadaptive = 3, me\n")
     with pytest.raises(AdminError) as error:
-        published.read(tmp_path / "x.ini")
+        read_published(tmp_path / "x.ini")
     assert "default 6-6" in str(error.value) and "adaptive = 3, me" in str(error.value)

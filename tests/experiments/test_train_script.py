@@ -14,11 +14,10 @@ from hypothesis import strategies as st
 
 from admin_fairseq.errors import AdminError
 from admin_fairseq.experiments import recipe as recipes
-from admin_fairseq.experiments.corpus.recipe import read_recipe
 from admin_fairseq.experiments.runs import batch, command, machine, outcome, runs
 from tests.helpers import REPOSITORY
 
-FOLDER = REPOSITORY / "nmt-experiments" / "recipes"
+FOLDER = recipes.RECIPES
 DATA = "\n[data]\nsource = en\ntarget = de\nlowercase = no\n"
 TINY = """
 [model]
@@ -57,7 +56,7 @@ def published_recipe(name, tmp_path):
     text = (FOLDER / f"{name}.ini").read_text()
     path = tmp_path / f"{name}.ini"
     path.write_text(text if "\n[data]" in text else text + DATA)
-    return recipes.read(path)
+    return recipes.read_recipe(path, recipes.TO_TRAIN)
 
 
 @pytest.fixture
@@ -172,8 +171,8 @@ def test_commands_are_those_of_the_papers(name, depth, init_type, tmp_path):
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.ini")), ids=lambda path: path.stem)
-def test_both_readers_take_the_same_files(path, tmp_path):
-    """The data scripts' reader and ours; with comments behind values too."""
+def test_preparing_and_training_read_the_same_file(path, tmp_path):
+    """With comments behind values too."""
     text = re.sub(
         r"^(source|target|lowercase|merges) = .*",
         r"\g<0>   # comment = x",
@@ -181,15 +180,17 @@ def test_both_readers_take_the_same_files(path, tmp_path):
         flags=re.M,
     )
     (tmp_path / path.name).write_text(text)
-    ours, theirs = recipes.read(tmp_path / path.name), read_recipe(tmp_path / path.name)
-    assert (ours.name, ours.source, ours.target, ours.lowercase) == (
-        theirs.name,
-        theirs.source,
-        theirs.target,
-        theirs.lowercase,
+    trained = recipes.read_recipe(tmp_path / path.name, recipes.TO_TRAIN)
+    prepared = recipes.read_recipe(tmp_path / path.name, recipes.TO_PREPARE)
+    assert trained.data == prepared.data and trained.name == prepared.name
+    assert (trained.source, trained.target, trained.lowercase) == (
+        prepared.data.source,
+        prepared.data.target,
+        prepared.data.lowercase,
     )
-    assert theirs == read_recipe(path) and ours.values == recipes.read(path).values
-    assert f"{ours.source}-{ours.target}" == path.stem.rpartition("_")[2]
+    assert prepared.data == recipes.read_recipe(path, recipes.TO_PREPARE).data
+    assert trained.values == recipes.read_recipe(path, recipes.TO_TRAIN).values
+    assert f"{trained.source}-{trained.target}" == path.stem.rpartition("_")[2]
 
 
 def test_seeds_share_the_profile_of_the_first(tmp_path):
@@ -215,7 +216,7 @@ def test_everything_wrong_in_a_recipe_is_said_at_once(tmp_path):
     )
     (tmp_path / "x.ini").write_text(text)
     with pytest.raises(AdminError) as error:
-        recipes.read(tmp_path / "x.ini")
+        recipes.read_recipe(tmp_path / "x.ini", recipes.TO_TRAIN)
     for part in (
         "[model] dims = 16 / 32",
         "[training] warmup is missing",
@@ -227,7 +228,7 @@ def test_everything_wrong_in_a_recipe_is_said_at_once(tmp_path):
     for content in (b"", b"\xff\xfe", b"no section"):
         (tmp_path / "x.ini").write_bytes(content)
         with pytest.raises(AdminError, match="x.ini"):
-            recipes.read(tmp_path / "x.ini")
+            recipes.read_recipe(tmp_path / "x.ini", recipes.TO_TRAIN)
 
 
 def test_dry_run_of_the_grid_without_warm_up(tiny):

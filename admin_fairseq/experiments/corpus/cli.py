@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 from ...errors import AdminError
+from ..recipe import TO_PREPARE, read_recipe
 from .manifest import MANIFEST, read_manifest
 from .pipeline import Preparation
-from .recipe import find_recipe, read_recipe
 from .stages import Stages, check_disk, explain_os_error
 
 
@@ -74,7 +74,12 @@ def main(words=None):
     try:
         if args.jobs < 1:
             raise AdminError(f"--jobs {args.jobs}: at least 1 is wanted")
-        recipe = read_recipe(find_recipe(args.recipe), args.news_commentary, args.merges)
+        replaced = {}
+        if args.merges is not None:
+            replaced["merges"] = str(args.merges)
+        if args.news_commentary:
+            replaced["news_commentary"] = args.news_commentary
+        recipe = read_recipe(args.recipe, TO_PREPARE, replaced)
         if args.from_folder and not os.path.isdir(args.from_folder):
             raise AdminError(f"--from {args.from_folder}: no such folder")
         if shutil.which("fairseq-preprocess") is None:
@@ -84,9 +89,9 @@ def main(words=None):
         dest = Path(args.dest or f"data/{recipe.name}")
         dest.mkdir(parents=True, exist_ok=True)
         if not args.no_disk_check:
-            check_disk(dest, recipe.disk_gb)
+            check_disk(dest, recipe.data.disk_gb)
         Preparation(
-            recipe, Stages(dest), read_manifest(args.manifest), args.from_folder, args.jobs
+            recipe.data, Stages(dest), read_manifest(args.manifest), args.from_folder, args.jobs
         ).run()
     except (AdminError, OSError) as error:
         if isinstance(error, OSError):

@@ -92,7 +92,7 @@ class Preparation:
             for name in names:
                 if name not in self.manifest and not self.recipe.url:
                     raise AdminError(
-                        f"recipe {self.recipe.name}: {name} is neither in manifest.ini nor below a url"
+                        f"[data]: {name} is neither in manifest.ini nor below a url"
                     )
                 wanted[name] = self.manifest.get(name) or Archive(
                     name, (f"{self.recipe.url}/{name}",)

@@ -1,29 +1,12 @@
 """The [data] section of a recipe file: which texts make a corpus, and how they are treated."""
 
-import configparser
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Dict, List, Optional, Tuple
+from typing import Any, Optional, Union
 
-from ...errors import AdminError, raise_all
+from ..values import Key, amount, lines, positive, read_value, words, yes_or_no
 
-RECIPES = Path(__file__).resolve().parents[2] / "nmt-experiments" / "recipes"
-REQUIRED = ("source", "target", "lowercase", "train", "valid", "test", "merges")
-OPTIONAL = [
-    "prepare",
-    "url",
-    "checksums",
-    "normalise",
-    "printable",
-    "apostrophes",
-    "aggressive",
-    "filter",
-    "filter_on",
-    "length",
-    "ratio",
-]
-OPTIONAL += ["news_commentary", "published_lines", "disk_gb"]
 SUBSET = re.compile(r"train|valid|test\d*")
 
 
@@ -31,167 +14,175 @@ SUBSET = re.compile(r"train|valid|test\d*")
 class Source:
     """Aligned texts: one member per language of an archive, or (no archive) one file per language.
 
-    ``members`` are patterns with ``{lang}`` and ``{side}`` (src, ref), the first that is there counts.
+    ``members`` are patterns with ``{lang}`` and ``{side}`` (src, ref); the first that exists
+    counts.
     """
 
     archive: Optional[str]
-    members: Tuple[str, ...]
+    members: tuple[str, ...]
 
-    def names(self, lang, side):
+    def names(self, lang: str, side: str) -> list[str]:
+        """Return the names that the text of a language may have."""
         return [member.format(lang=lang, side=side) for member in self.members]
 
 
-@dataclass
-class Recipe:
-    name: str
-    source: str
-    target: str
-    lowercase: bool
-    merges: int
-    subsets: Dict[str, List[Source]]  # train, valid (unless split off), test, test1, ...
-    valid_every: Optional[int]  # every n-th line of train is validation
+@dataclass(frozen=True)
+class Corpus:
+    """What a [data] section says. A recipe only for training names no more than its languages."""
+
+    source: str = ""
+    target: str = ""
+    lowercase: bool = False
+    merges: int = 0
+    subsets: dict[str, list[Source]] = field(default_factory=dict)  # train, valid, test, test1, ...
+    valid_every: Optional[int] = None  # every n-th line of train is validation
     url: Optional[str] = None  # where plain text files are
-    checksums: Dict[str, str] = field(
-        default_factory=dict
-    )  # of unpacked text files: name -> sha256
-    normalise: Tuple[str, ...] = ()  # subsets whose punctuation is normalised
-    printable: Tuple[str, ...] = ()  # subsets whose non-printing characters become spaces
-    apostrophes: Tuple[str, ...] = ()  # subsets whose curly apostrophes become straight
+    checksums: dict[str, str] = field(default_factory=dict)  # unpacked text file -> sha256
+    normalise: tuple[str, ...] = ()  # subsets whose punctuation is normalised
+    printable: tuple[str, ...] = ()  # subsets whose non-printing characters become spaces
+    apostrophes: tuple[str, ...] = ()  # subsets whose curly apostrophes become straight
     aggressive: bool = False  # the tokeniser splits at hyphens
-    filter: Tuple[str, ...] = ()  # subsets filtered by length and ratio
+    filter: tuple[str, ...] = ()  # subsets filtered by length and ratio
     filter_on: str = "tokens"  # or bpe: what the filter counts
-    length: Tuple[int, int] = (1, 250)
+    length: tuple[int, int] = (1, 250)
     ratio: float = 1.5
     news_commentary: Optional[str] = None
-    published_lines: Dict[str, int] = field(default_factory=dict)
+    published_lines: dict[str, int] = field(default_factory=dict)
     disk_gb: float = 0.0
 
     @property
-    def sides(self):
-        return ((self.source, "src"), (self.target, "ref"))
+    def languages(self) -> tuple[str, str]:
+        """Source and target."""
+        return self.source, self.target
 
     @property
-    def final_subsets(self):
+    def sides(self) -> tuple[tuple[str, str], tuple[str, str]]:
+        """Each language with what WMT's files call its side."""
+        return (self.source, "src"), (self.target, "ref")
+
+    @property
+    def final_subsets(self) -> list[str]:
         """The subsets of data-bin, in fairseq's order."""
-        return ["train", "valid"] + sorted(
-            (name for name in self.subsets if name.startswith("test")), key=_test_number
-        )
+        tests = [name for name in self.subsets if name.startswith("test")]
+        return ["train", "valid", *sorted(tests, key=_test_number)]
 
 
-def _test_number(name):
-    return int(name[4:] or 0)
+def _test_number(name: str) -> int:
+    return int(name[len("test") :] or 0)
 
 
-def applies(subset, names):
+def applies(subset: str, names: tuple[str, ...]) -> bool:
     """Whether a subset is among ``names``, where ``test`` stands for every test set."""
     return subset in names or (subset.startswith("test") and "test" in names)
 
 
-def find_recipe(word):
-    """Return the path of a recipe: a name of nmt-experiments/recipes, or a file."""
-    path = Path(word) if word.endswith(".ini") else RECIPES / f"{word}.ini"
-    if not path.is_file():
-        raise AdminError(f"--recipe {word}: there is no file {path}")
-    return path
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(words(text))
 
 
-def read_recipe(path, news_commentary=None, merges=None):
-    """Return the :class:`Recipe` of a file; the arguments replace what it says.
-
-    Raises:
-        AdminError: naming every mistake of the section at once.
-    """
-    parser = configparser.ConfigParser(  # as scripts/training/recipe.py reads it
-        delimiters=("=",),
-        comment_prefixes=("#",),
-        inline_comment_prefixes=("#",),
-        interpolation=None,
-    )
-    try:
-        with open(path, encoding="utf-8") as file:
-            parser.read_file(file)
-    except configparser.Error as error:
-        raise AdminError(f"{path}: {error}") from None
-    if not parser.has_section("data"):
-        raise AdminError(f"{path}: there is no section [data]")
-    data = dict(parser["data"])
-    problems = [f"{key} is missing" for key in REQUIRED if not data.get(key)]
-    problems += [
-        f"{key}: no such key"
-        for key in data
-        if key not in (*REQUIRED, *OPTIONAL) and not SUBSET.fullmatch(key)
-    ]
-    if news_commentary and "news_commentary" not in data:
-        problems.append("--news-commentary: this recipe has no such choice")
-    raise_all(f"{path}, section [data]:", problems)
-    if news_commentary:
-        data["news_commentary"] = news_commentary
-    if merges is not None:
-        data["merges"] = str(merges)
-    try:
-        return _recipe(Path(path).stem, data)
-    except ValueError as error:
-        raise AdminError(f"{path}, section [data]: {error}") from None
+def _length(text: str) -> tuple[int, int]:
+    low, high = text.split("-")
+    return int(low), int(high)
 
 
-def _recipe(name, data):
-    every = re.fullmatch(r"every (\d+)", data["valid"])
-    texts = {
-        key: value
-        for key, value in data.items()
-        if SUBSET.fullmatch(key) and not (key == "valid" and every)
-    }
-    words = {
-        key: tuple(data.get(key, "").split())
-        for key in ("normalise", "printable", "apostrophes", "filter")
-    }
-    low, high = (int(word) for word in data.get("length", "1-250").split("-"))
-    if data.get("filter_on", "tokens") not in ("tokens", "bpe"):
-        raise ValueError("filter_on is tokens or bpe")
-    if int(data["merges"]) < 1:
-        raise ValueError("merges must be at least 1")
-    return Recipe(
-        name=name,
-        source=data["source"],
-        target=data["target"],
-        lowercase=_yes(data["lowercase"]),
-        merges=int(data["merges"]),
-        subsets={
-            key: [_source(line, data) for line in text.splitlines() if line.strip()]
-            for key, text in texts.items()
-        },
-        valid_every=int(every[1]) if every else None,
-        url=data.get("url"),
-        checksums={
-            file: digest for digest, file in (line.split() for line in _lines(data, "checksums"))
-        },
-        aggressive=_yes(data.get("aggressive", "no")),
-        filter_on=data.get("filter_on", "tokens"),
-        length=(low, high),
-        ratio=float(data.get("ratio", "1.5")),
-        news_commentary=data.get("news_commentary"),
-        published_lines={
-            subset: int(count)
-            for subset, count in (line.split() for line in _lines(data, "published_lines"))
-        },
-        disk_gb=float(data.get("disk_gb", "0")),
-        **words,
-    )
+def _filter_on(text: str) -> str:
+    if text not in ("tokens", "bpe"):
+        raise ValueError
+    return text
 
 
-def _lines(data, key):
-    return [line for line in data.get(key, "").splitlines() if line.strip()]
+def _checksums(text: str) -> dict[str, str]:
+    found = {}
+    for line in lines(text):
+        digest, name = line.split()
+        found[name] = digest
+    return found
 
 
-def _yes(word):
-    if word not in ("yes", "no"):
-        raise ValueError(f"{word}: yes or no is wanted")
-    return word == "yes"
+def _line_counts(text: str) -> dict[str, int]:
+    found = {}
+    for line in lines(text):
+        subset, count = line.split()
+        found[subset] = int(count)
+    return found
 
 
-def _source(line, data):
-    line = line.strip().replace("{news_commentary}", data.get("news_commentary", ""))
+def _texts(text: str) -> list[Source]:
+    return [_source(line) for line in lines(text)]
+
+
+def _source(line: str) -> Source:
+    archive: Optional[str]
     archive, colon, members = line.partition(": ")
     if not colon:
         archive, members = None, line
     return Source(archive, tuple(member.strip() for member in members.split(" or ")))
+
+
+def _texts_or_every(text: str) -> Union[list[Source], int]:
+    every = re.fullmatch(r"every (\d+)", text)
+    return positive(every[1]) if every else _texts(text)
+
+
+_TEXTS = "[ARCHIVE: ]MEMBER, a line for each source"
+_SUBSETS = "subsets, such as train test"
+KEYS = {
+    "source": Key(str, "a language code"),
+    "target": Key(str, "a language code"),
+    "lowercase": Key(yes_or_no, "yes or no"),
+    "train": Key(_texts, _TEXTS),
+    "valid": Key(_texts_or_every, f"every N, or {_TEXTS}"),
+    "test": Key(_texts, _TEXTS),
+    "merges": Key(positive, "a number of at least 1"),
+    "url": Key(str, "an address", required=False),
+    "checksums": Key(_checksums, "SHA256 FILE, a line for each", required=False),
+    "normalise": Key(_names, _SUBSETS, required=False),
+    "printable": Key(_names, _SUBSETS, required=False),
+    "apostrophes": Key(_names, _SUBSETS, required=False),
+    "aggressive": Key(yes_or_no, "yes or no", required=False),
+    "filter": Key(_names, _SUBSETS, required=False),
+    "filter_on": Key(_filter_on, "tokens or bpe", required=False),
+    "length": Key(_length, "SHORTEST-LONGEST", required=False),
+    "ratio": Key(amount, "a number", required=False),
+    "news_commentary": Key(str, "a version, such as v12", required=False),
+    "published_lines": Key(_line_counts, "SUBSET LINES, a line for each", required=False),
+    "disk_gb": Key(amount, "gigabytes", required=False),
+    "prepare": Key(str, "anything: only older releases read it", required=False),
+}
+_LANGUAGES = ("source", "target")  # all that a training needs of the section
+
+
+def read_section(
+    section: Mapping[str, str], whole: bool, languages: bool
+) -> tuple[Corpus, list[str]]:
+    """Return the :class:`Corpus` of a section, and what is wrong in it.
+
+    Args:
+        section: key -> text.
+        whole: every key that preparing needs must be given.
+        languages: the source and target languages must be given.
+    """
+    values: dict[str, Any] = {}
+    problems = []
+    for name, key in KEYS.items():
+        wanted = (whole and key.required) or (languages and name in _LANGUAGES)
+        if wanted and not section.get(name):
+            problems.append(f"[data] {name} is missing")
+    for name, text in section.items():
+        known = "test" if SUBSET.fullmatch(name) and name not in KEYS else name
+        if known not in KEYS:
+            problems.append(f"[data] {name}: no such key (known: {', '.join(KEYS)}, test1, ...)")
+            continue
+        text = text.replace("{news_commentary}", section.get("news_commentary", ""))
+        value = read_value(f"[data] {name}", text, KEYS[known], problems)
+        if value is not None:
+            values[name] = value
+    return _corpus(values), problems
+
+
+def _corpus(values: dict[str, Any]) -> Corpus:
+    values = {**values}
+    values.pop("prepare", None)
+    every = values.pop("valid") if isinstance(values.get("valid"), int) else None
+    subsets = {name: values.pop(name) for name in list(values) if SUBSET.fullmatch(name)}
+    return Corpus(subsets=subsets, valid_every=every, **values)

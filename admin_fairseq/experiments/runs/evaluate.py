@@ -150,7 +150,7 @@ def evaluate(folder, args):
         raise AdminError(f"{folder}: not trained to its end; go on with train.sh")
     if result["state"] == "done" or result["reason"].startswith("plateau"):
         result = outcome.judge(folder)  # other runs may have come meanwhile
-    recipe = recipes.read(args.recipe or run["recipe_file"])
+    recipe = recipes.read_recipe(args.recipe or run["recipe_file"], recipes.TO_TRAIN)
     shared, table = run["settings"], args.results or folder.parent / "results.tsv"
     depth, data = shared["layers"], args.data or shared["data"]
     runs.check_corpus(folder, recipe, data)

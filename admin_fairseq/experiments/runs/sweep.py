@@ -81,7 +81,7 @@ def main(argv):
     words, extra = split(argv)
     args = parser.parse_args(words)
     args.extra = extra
-    recipe = recipes.read(args.recipe)
+    recipe = recipes.read_recipe(args.recipe, recipes.TO_TRAIN)
     dest = args.dest or Path("runs") / recipe.name
     cells = grid(args, recipe)
     for settings in cells:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ...errors import AdminError, raise_all
 from .. import recipe as recipes
+from ..values import DEPTH
 from . import command, machine, runs
 
 EXTRA = "flags after -- go to fairseq-train as they are, and become part of the run's name and of results.tsv's variant"
@@ -70,7 +71,7 @@ def make_settings(args, recipe, **changed):
         except ValueError:
             problems.append(f"{flag} {text}: wanted is a number")
     layers = changed.get("layers") or recipe.depths[0]
-    if not recipes.DEPTH.fullmatch(layers):
+    if not DEPTH.fullmatch(layers):
         problems.append(f"--layers {layers}: wanted is ENCODER-DECODER, such as 18-18")
     raise_all("these flags cannot work:", problems)
     data = str(Path(args.data or Path("data") / recipe.name).resolve())
@@ -150,7 +151,7 @@ def main(argv):
     words, extra = split(argv)
     args = parser.parse_args(words)
     args.extra = extra
-    recipe = recipes.read(args.recipe)
+    recipe = recipes.read_recipe(args.recipe, recipes.TO_TRAIN)
     seed = recipe.get("training", "seeds")[0] if args.seed is None else args.seed
     settings = make_settings(
         args,

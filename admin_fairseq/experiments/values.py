@@ -1,0 +1,99 @@
+"""Values of a recipe file: from text to what it means.
+
+A reader returns the value, or raises ValueError for a text that it cannot read; :class:`Key` says
+what the text must be.
+"""
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+DEPTH = re.compile(r"[1-9]\d*-[1-9]\d*")
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key of a section: its reader, what its text must be, and whether it must be given."""
+
+    read: Callable[[str], Any]
+    expected: str
+    required: bool = True
+
+
+def read_value(where: str, text: str, key: Key, problems: list[str]) -> Any:
+    """Return the value of a text; None, and one more problem, where it cannot be read."""
+    try:
+        return key.read(text)
+    except ValueError:
+        problems.append(f"{where} = {text}: must be {key.expected}")
+        return None
+
+
+def yes_or_no(text: str) -> bool:
+    """Read ``yes`` or ``no``."""
+    if text not in ("yes", "no"):
+        raise ValueError
+    return text == "yes"
+
+
+def words(text: str) -> list[str]:
+    """Read words with white space between them."""
+    return text.split()
+
+
+def lines(text: str) -> list[str]:
+    """Read the lines that are not empty."""
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def positive(text: str) -> int:
+    """Read a whole number of at least 1."""
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+def amount(text: str) -> float:
+    """Read a finite number of at least 0."""
+    number = float(text)
+    if not math.isfinite(number) or number < 0:
+        raise ValueError
+    return number
+
+
+def seeds(text: str) -> list[int]:
+    """Read one whole number or several."""
+    found = [int(word) for word in text.split()]
+    if not found:
+        raise ValueError
+    return found
+
+
+def depths(text: str) -> list[str]:
+    """Read depths, ENCODER-DECODER, with commas or white space between them."""
+    found = text.replace(",", " ").split()
+    if not found or not all(DEPTH.fullmatch(word) for word in found):
+        raise ValueError
+    return found
+
+
+def dims(text: str) -> tuple[int, int, int]:
+    """Read ``512 / 2048 / 8``: embedding, feed-forward, attention heads."""
+    embed, ffn, heads = (positive(word) for word in text.split("/"))
+    return embed, ffn, heads
+
+
+def betas(text: str) -> list[float]:
+    """Read Adam's ``beta1 / beta2``."""
+    return [amount(word) for word in text.split("/")]
+
+
+def factors(text: str) -> list[int]:
+    """Read ``4 x 8192 x 2``: processes, tokens, updates that are added up; the product counts."""
+    found = [positive(word) for word in text.split("x")]
+    if len(found) > 3:
+        raise ValueError
+    return found
