@@ -1,7 +1,7 @@
 """From results.tsv to a report: ours beside the papers', over seeds, with paired significance.
 
 - ``command``       the flags of ``admin-fairseq report``
-- ``sections``      results.tsv -> sections: what may stand in one table, with all that belongs to it
+- ``sections``      results.tsv -> sections: what may stand in one table, and what belongs to it
 - ``tables``        the lines of one table: means over seeds, counts, the best
 - ``curves``        learning curves from the runs' logs, and updates to the common loss
 - ``significance``  paired bootstrap between translations of one test set

@@ -50,8 +50,8 @@ def _values(section: Section, line: Line) -> dict[str, Any]:
     if line.published:
         failed = line.published.number == "failed"
         # as printed, such as 35.64 ± 0.23: a number keeps its digits
-        mean, _, sd = line.published.number.partition(" ± ")
-        values["published_mean"] = "" if failed else mean
+        number, _, sd = line.published.number.partition(" ± ")
+        values["published_mean"] = "" if failed else number
         values["published_sd"] = sd
         values["published_failed"] = int(failed)
         values["published_source"] = line.published.source

@@ -17,6 +17,10 @@ MEANS = (
     "(2 of 3): over 2 of the 3 seeds that were run. Bold: the best of ours at its depth, among "
     "methods of which no run diverged. Empty cells: not run by us."
 )
+COMMON_LOSS = (
+    "Updates to the common loss, for each seed: the first validation at which it reaches the "
+    "largest final validation loss of the runs in the table that did not diverge, or never."
+)
 PAIRED = (
     "Paired bootstrap on tokenised BLEU, per seed: p of the second method against the first. "
     f"{SAMPLES:,} samples cannot tell a p below {1 / SAMPLES:g} from it."
@@ -85,23 +89,26 @@ def compose(sections: Sequence[Section], pictures: Mapping[Key, str]) -> list[Bl
     letters = name_variants(sections)
     titles = {section.key: title(section.key, letters) for section in sections}
     blocks: list[Block] = [Heading(1, "Report"), Heading(2, "Results"), Paragraph(MEANS)]
+    if any(section.common_loss is not None for section in sections):
+        blocks.append(Paragraph(COMMON_LOSS))
     for section in sections:
         blocks.append(Heading(3, titles[section.key]))
-        blocks.append(results_table(section, titles[section.key], letters))
+        blocks.append(results_table(section, f"Results: {titles[section.key]}", letters))
 
     tested = [section for section in sections if section.comparisons]
     if tested:
         blocks += [Heading(2, "Significance"), Paragraph(PAIRED)]
     for section in tested:
         blocks.append(Heading(3, titles[section.key]))
-        blocks.append(significance_table(section.comparisons, titles[section.key]))
+        name = f"Significance: {titles[section.key]}"
+        blocks.append(significance_table(section.comparisons, name))
 
     drawn = [section for section in sections if section.key in pictures]
     if drawn:
         blocks.append(Heading(2, "Learning curves"))
     for section in drawn:
         blocks.append(Heading(3, titles[section.key]))
-        blocks.append(Picture(pictures[section.key], f"learning curves: {titles[section.key]}"))
+        blocks.append(Picture(pictures[section.key], f"Learning curves: {titles[section.key]}"))
 
     blocks.append(Heading(2, "Provenance"))
     for section in sections:
@@ -200,11 +207,7 @@ def _notes(section: Section, sources: Mapping[str, int], letters: Mapping[str, s
         numbered = [f"[{number}] {source}" for source, number in sources.items()]
         notes.append(f"Published: {'; '.join(numbered)}")
     if section.common_loss is not None:
-        notes.append(
-            f"Updates to the common loss, by seed: the first validation at or below "
-            f"{section.common_loss:.2f} bits a token, the largest final validation loss of the "
-            "runs that did not diverge"
-        )
+        notes.append(f"Common loss: {section.common_loss:.2f} bits a token")
     return notes
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 from ...errors import printable
-from .document import Block, Cell, Table
+from .document import Block, Cell, Paragraph, Table
 
 _HEAD = r"""% Tables of an admin-fairseq report. The preamble needs:
 %   \usepackage[T1]{fontenc}
@@ -53,8 +53,14 @@ def escape(text: str) -> str:
 
 
 def render(blocks: Sequence[Block]) -> str:
-    """Return the tables among the blocks; the rest of the report is not for a paper."""
-    return "\n".join([_HEAD, *(_table(block) for block in blocks if isinstance(block, Table))])
+    """Return the tables among the blocks, and what explains them as comments."""
+    parts = [_HEAD]
+    for block in blocks:
+        if isinstance(block, Paragraph):
+            parts.append(f"% {printable(block.text)}\n")
+        elif isinstance(block, Table):
+            parts.append(_table(block))
+    return "\n".join(parts)
 
 
 def _table(table: Table) -> str:

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 
 from .document import Block, Cell, Facts, Heading, Paragraph, Picture, Table
 
-# what would begin a tag, an entity, a code span or emphasis, or end a cell
-_SPECIAL = re.compile(r"([\\|<*`&])")
+# what would end a cell, or begin emphasis, a code span, a tag or an entity
+_SPECIAL = re.compile(r"[\\|*`]|<(?=[A-Za-z/!?])|&(?=[#\w])")
 
 
 def escape(text: str) -> str:
     """Return text that Markdown shows as it is."""
-    return _SPECIAL.sub(r"\\\1", text)
+    return _SPECIAL.sub(r"\\\g<0>", text)
 
 
 def render(blocks: Sequence[Block]) -> str:

@@ -122,7 +122,7 @@ def find_recipes(folder: Union[str, Path, None] = None) -> dict[str, Path]:
 
 
 def read_published(data: str, files: dict[str, Path]) -> dict[tuple[str, str], Published]:
-    """Return (canonical word, depth) -> the published number; empty without a recipe, and warned of.
+    """Return (canonical word, depth) -> the published number; none, with a warning, if unknown.
 
     Args:
         data: the recipe's name, from results.tsv: it is looked up and never part of a path.

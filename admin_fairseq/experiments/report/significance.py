@@ -51,7 +51,7 @@ def paired_bootstrap(
     """
     # sacreBLEU brings numpy: reports without a pair to test do without
     from sacrebleu.metrics import BLEU
-    from sacrebleu.significance import PairedTest
+    from sacrebleu.significance import PairedTest, Result
 
     # it tells of every resampling
     logging.getLogger("sacrebleu").setLevel(logging.ERROR)
@@ -64,8 +64,11 @@ def paired_bootstrap(
     )
     signatures, scores = test()
     first, second = scores["BLEU"]
+    assert isinstance(first, Result) and isinstance(second, Result)
+    p = second.p_value
     # without a difference no draw counts as larger, and sacreBLEU returns the smallest p, not 1
-    p = 1.0 if first.score == second.score else second.p_value
+    if p is None or first.score == second.score:
+        p = 1.0
     return first.score, second.score, p, str(signatures["BLEU"])
 
 
