@@ -129,6 +129,7 @@ BOLD = document.Table(
     [
         [document.Cell("6-6"), document.Cell("30.00 ± 0.10", bold=True)],
         [document.Cell("6-6"), document.Cell("29.00")],
+        [document.Cell("18-18"), document.Cell("28.00")],
     ],
     ["--lr 3e-4"],
 )
@@ -136,7 +137,8 @@ BOLD = document.Table(
 
 def test_bold_in_every_format(tmp_path):
     assert markdown.render([BOLD]) == (
-        "| depth | 50% & more |\n| --- | --- |\n| 6-6 | **30.00 ± 0.10** |\n| 6-6 | 29.00 |\n\n"
+        "| depth | 50% & more |\n| --- | --- |\n| 6-6 | **30.00 ± 0.10** |\n| 6-6 | 29.00 |\n"
+        "| 18-18 | 28.00 |\n\n"
         "--lr 3e-4.\n"
     )
     page = html_page.render([BOLD], tmp_path)
@@ -153,6 +155,8 @@ depth & 50\% \& more \\
 \midrule
 6-6 & \textbf{30.00 $\pm$ 0.10} \\
 6-6 & 29.00 \\
+\addlinespace
+18-18 & 28.00 \\
 \bottomrule
 \end{tabular}
 \par\footnotesize -{}-lr 3e-4.

@@ -69,9 +69,21 @@ def _table(table: Table) -> str:
         title=escape(table.title),
         alignment="l" * len(table.columns),
         head=" & ".join(escape(name) for name in table.columns),
-        body="\n".join(_row(row) for row in table.rows),
+        body="\n".join(_body(table)),
         notes="".join(f"\\par\\footnotesize {note}\n" for note in notes),
     )
+
+
+def _body(table: Table) -> list[str]:
+    """Return the lines of a table, with more space before each new entry of its first column."""
+    lines = []
+    before = table.rows[0]
+    for row in table.rows:
+        if row[0].text != before[0].text:
+            lines.append(r"\addlinespace")
+        lines.append(_row(row))
+        before = row
+    return lines
 
 
 def _row(row: Sequence[Cell]) -> str:

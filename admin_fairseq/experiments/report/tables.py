@@ -117,6 +117,7 @@ def make_lines(
     for method, depth in sorted(runs, key=_order):
         mine = sorted(runs[method, depth], key=lambda row: row["seed"])
         trained = [row for row in mine if not row["diverged"]]
+        reached = [updates[row["run"]] for row in mine] if updates else []
         line = Line(
             depth=depth,
             method=method,
@@ -124,7 +125,7 @@ def make_lines(
             means={column: _mean(column, trained, len(mine)) for column in MEASURES},
             seeds=tuple(row["seed"] for row in mine),
             diverged=len(mine) - len(trained),
-            updates=tuple(updates[row["run"]] for row in mine if updates),
+            updates=tuple(reached),
         )
         lines.append(line)
     return lines
