@@ -1,210 +1,281 @@
-"""The init types: how residual sites scale, and how the weights of their branches start.
+"""The methods: how residual sites scale, and how the weights of their branches start. One record each.
 
 Each is a choice of the scales s and b in ``b * f(x) + s * x`` (see ``residual``) and of the
 branches' first weights. N and M are the depths of encoder and decoder, n the number of residual
 sites in a stack (2N in the encoder, 3M in the decoder).
 
-    default         b = s = 1: fairseq's Post-LN, or Pre-LN with the normalize-before flags
-    adaptive*       b = 1, s = omega, learnable; omega from a profile (``omega_init``)
+    default         b = s = 1: fairseq's Post-LN
+    pre-ln          b = s = 1: fairseq's Pre-LN, which is default with both normalize-before flags
+    adaptive        b = 1, s = omega, learnable; omega from a profile (Admin, arXiv 2004.08249)
     analytic        b = 1, s = omega, learnable or constant, from n alone (admin-torch)
     deepnet         b = 1, s = alpha, constant; branches start smaller by beta (arXiv 2203.00555)
-    rezero          s = 1, b = one learnable scalar a layer that starts at 0; no LayerNorm (arXiv 2003.04887)
+    rezero          s = 1, b = one learnable scalar a layer that starts at 0; no LayerNorm
+                    (arXiv 2003.04887)
     rezero_postln   the same with the LayerNorms of Post-LN
     looklinear      b = s = 1; the feed-forward branch starts as a linear map (arXiv 1702.08591)
+
+A new method is one record here, and its equation in ``starting``. fairseq-train, our own commands,
+results and figures take their words from these records. No torch, no fairseq.
 """
 
-import math
+from __future__ import annotations
 
-import torch
-from torch import nn
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from .errors import AdminError
-from .residual import ConstantResidual, OmegaResidual, Residual, ReZeroResidual
 
-INIT_TYPES = (
-    "default",
-    "adaptive-profiling",
-    "adaptive",
-    "adaptive-auto",
-    "analytic",
-    "deepnet",
-    "rezero",
-    "rezero_postln",
-    "looklinear",
-)
-MEASURED_TYPES = (
-    "adaptive-profiling",
-    "adaptive-auto",
-)  # their omegas come from the first training batch
 OUTPUT_CHANGES = ("O(logn)", "O(1)", "O(n)")
-MIRRORED = ("relu", "gelu", "gelu_fast", "gelu_accurate")  # activations with a(x) - a(-x) = x
+POST_LN = {"encoder_normalize_before": False, "decoder_normalize_before": False}
+PRE_LN = {"encoder_normalize_before": True, "decoder_normalize_before": True}
 
 
-def init_type_of(cfg):
-    """Return the init type of a model's configuration."""
-    return str(getattr(cfg, "init_type", "default"))
+@dataclass(frozen=True)
+class Method:
+    """What the plugin knows of a method, beside its equation.
 
-
-def is_adaptive(cfg):
-    """Whether omegas come from a profile."""
-    return init_type_of(cfg).startswith("adaptive")
-
-
-def add_sites(layer, cfg, stack, names):
-    """Give a layer its residual sites, and start its weights, as the init type says.
-
-    Args:
-        layer: one of fairseq's Transformer layers, just built.
-        cfg: fairseq's ``TransformerConfig``, with the plugin's flags.
-        stack: ``encoder`` or ``decoder``.
-        names: attributes that the sites become, in forward order.
+    Attributes:
+        name: its word in checkpoints, results and recipes.
+        label: what tables and figures call it.
+        flags: the model flags that it stands for, as fairseq stores them.
+        aliases: other words for it, wherever a method is named.
+        measuring: words of fairseq-train's ``--init-type`` for this method, with which the
+            omegas are measured on the first training batch.
+        needs_profile: whether its omegas come from a profile.
+        stores: what a checkpoint holds for its sites, ``omega``, ``alpha`` or ``resweight`` -> the
+            flag with which it does (none, if it always does).
+        closed_form: the scale s that all sites of a stack start with, from the flags of a model and
+            the stack; None where there is no formula.
+        has_layer_norms: whether a LayerNorm precedes or follows every site.
+        refuses: what it cannot be combined with: keys of ``rules.REASONS``.
     """
-    init_type = init_type_of(cfg)
-    dim = layer.embed_dim
-    if getattr(cfg, "xavier_ffn", False):
-        start_ffn(layer)
-    if init_type in ("analytic", "deepnet"):
-        omega = closed_form(cfg, stack)
-        constant = init_type == "deepnet" or getattr(cfg, "analytic_constant", False)
-        sites = [ConstantResidual(omega) if constant else OmegaResidual(dim, omega) for _ in names]
-        if init_type == "deepnet":
-            start_deepnet(layer, deepnorm_scales(cfg.encoder_layers, cfg.decoder_layers)[stack][1])
-    elif init_type in ("rezero", "rezero_postln"):
-        layer.resweight = nn.Parameter(torch.zeros(1))
-        sites = [ReZeroResidual(layer.resweight) for _ in names]
-        if init_type == "rezero":
-            remove_layer_norms(layer)
-    else:
-        sites = [OmegaResidual(dim) if is_adaptive(cfg) else Residual() for _ in names]
-        if init_type == "looklinear":
-            start_looklinear(layer)
-    for name, site in zip(names, sites):
-        setattr(layer, name, site)
+
+    name: str
+    label: str
+    flags: Mapping[str, Any]
+    aliases: tuple[str, ...] = ()
+    measuring: tuple[str, ...] = ()
+    needs_profile: bool = False
+    stores: Mapping[str, str] = field(default_factory=dict)
+    closed_form: Callable[[Any, str], float] | None = None
+    has_layer_norms: bool = True
+    refuses: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """All words for it that fairseq-train's ``--init-type`` takes."""
+        return (self.name, *self.aliases, *self.measuring)
+
+    @property
+    def train_flags(self) -> list[str]:
+        """The flags of fairseq-train that it stands for, as words of a command."""
+        words = ["--init-type", str(self.flags["init_type"])]
+        for name, value in self.flags.items():
+            if value is True:
+                words.append("--" + name.replace("_", "-"))
+        return words
 
 
-# what a state dict holds for the sites -> the init types that it can be of
-SCALES = {
-    "omega": "adaptive, or analytic",
-    "alpha": "deepnet, or analytic --analytic-constant",
-    "resweight": "rezero*",
-}
-
-
-def check_scales(model, state):
-    """Refuse weights that were trained with sites of another kind: most would load, and compute something else.
-
-    Raises:
-        AdminError: naming both kinds.
-    """
-    ours, theirs = (
-        {name: value for name, value in weights.items() if name.rpartition(".")[2] in SCALES}
-        for weights in (model.state_dict(), state)
-    )
-    kinds = [
-        " and ".join(
-            SCALES[kind] for kind in SCALES if any(name.endswith("." + kind) for name in names)
-        )
-        or "default, or looklinear"
-        for names in (theirs, ours)
-    ]
-    if kinds[0] != kinds[1]:
-        raise AdminError(
-            f"the checkpoint was trained with --init-type {kinds[0]}, and this model is of --init-type {kinds[1]}: "
-            "use the init type of the training; or start anew, with another --save-dir and without --finetune-from-model "
-            "and --restore-file"
-        )
-    for name, value in ours.items():
-        given = theirs.get(name)
-        if (
-            name.endswith(".alpha")
-            and given is not None
-            and not math.isclose(given, value, rel_tol=0.01)
-        ):
-            raise AdminError(
-                f"the checkpoint's {name} is {float(given):.4g}, and this model's is {float(value):.4g}: use the "
-                "--init-type, --analytic-output-change and depth of the training"
-            )
-
-
-def closed_form(cfg, stack):
-    """Return the scale that all sites of a stack start with by formula: DeepNorm's alpha, or the analytic omega."""
-    if init_type_of(cfg) == "deepnet":
-        return deepnorm_scales(cfg.encoder_layers, cfg.decoder_layers)[stack][0]
-    return analytic_omega(
-        count_sites(cfg, stack), getattr(cfg, "analytic_output_change", "O(logn)")
-    )
-
-
-def count_sites(cfg, stack):
-    """Return n, the number of residual sites in a stack."""
-    if stack == "encoder":
-        return 2 * cfg.encoder_layers
-    return (2 if cfg.no_cross_attention else 3) * cfg.decoder_layers
-
-
-def analytic_omega(n, output_change="O(logn)"):
+def analytic_omega(n: int, output_change: str = "O(logn)") -> float:
     """Return the one omega of all n sites of a stack that gives the wanted output change.
 
     The output change is how far the stack's output moves when its weights do. From the later closed
-    form of Admin's authors (github.com/microsoft/admin-torch): omega^2 = (n + 1) / ln(n + 1) - 1 for
-    ``O(logn)``, n for ``O(1)``; 1, which is Post-LN, for ``O(n)``.
+    form of Admin's authors (github.com/microsoft/admin-torch): omega^2 = (n + 1) / ln(n + 1) - 1
+    for ``O(logn)``, n for ``O(1)``; 1, which is Post-LN, for ``O(n)``.
     """
     squares = {"O(logn)": (n + 1) / math.log(n + 1) - 1, "O(1)": n, "O(n)": 1.0}
     return math.sqrt(squares[str(output_change)])
 
 
-def deepnorm_scales(encoder_layers, decoder_layers):
+def deepnorm_scales(encoder_layers: int, decoder_layers: int) -> dict[str, tuple[float, float]]:
     """Return ``{stack: (alpha, beta)}`` of DeepNorm (Wang et al., 2022, arXiv 2203.00555, table 1).
 
-    alpha scales the shortcut; beta is the Xavier gain of the weights that ``start_deepnet`` names.
+    alpha scales the shortcut; beta is the Xavier gain of the weights that ``starting`` names.
     """
     n, m = encoder_layers, decoder_layers
     both = (n**4 * m) ** (1 / 16)
     return {"encoder": (0.81 * both, 0.87 / both), "decoder": ((3 * m) ** 0.25, (12 * m) ** -0.25)}
 
 
-def start_ffn(layer, gain=1.0):
-    """Start the feed-forward branch with Xavier's uniform weights and zero biases.
+def count_sites(cfg: Any, stack: str) -> int:
+    """Return n, the number of residual sites that a model with these flags has in a stack."""
+    if stack == "encoder":
+        return 2 * cfg.encoder_layers
+    sites_of_a_layer = 2 if cfg.no_cross_attention else 3
+    return sites_of_a_layer * cfg.decoder_layers
 
-    So do fairseq 0.9 and the authors' code. Since 0.10 fairseq leaves these weights to nn.Linear, which
-    starts them smaller: for dims 512 and 2048 by 1.1 in fc1 and by 2.2 in fc2. The branch then depends on
-    its input less than half as much, and the papers' figures come out only with Xavier's.
+
+def _analytic_scale(cfg: Any, stack: str) -> float:
+    output_change = getattr(cfg, "analytic_output_change", "O(logn)")
+    return analytic_omega(count_sites(cfg, stack), output_change)
+
+
+def _deepnet_scale(cfg: Any, stack: str) -> float:
+    alpha, _beta = deepnorm_scales(cfg.encoder_layers, cfg.decoder_layers)[stack]
+    return alpha
+
+
+METHODS: tuple[Method, ...] = (
+    Method(
+        name="default",
+        aliases=("post-ln",),
+        label="Post-LN",
+        flags={"init_type": "default", **POST_LN},
+    ),
+    Method(
+        name="pre-ln",
+        label="Pre-LN",
+        flags={"init_type": "default", **PRE_LN},
+    ),
+    Method(
+        name="adaptive",
+        aliases=("admin",),
+        measuring=("adaptive-profiling", "adaptive-auto"),
+        label="Admin",
+        flags={"init_type": "adaptive", **POST_LN},
+        needs_profile=True,
+        stores={"omega": ""},
+        refuses=("base_layers", "flat shards", "normalize_before"),
+    ),
+    Method(
+        name="analytic",
+        label="analytic",
+        flags={"init_type": "analytic", **POST_LN},
+        stores={"omega": "", "alpha": "--analytic-constant"},
+        closed_form=_analytic_scale,
+        refuses=("base_layers", "normalize_before"),
+    ),
+    Method(
+        name="deepnet",
+        label="DeepNet",
+        flags={"init_type": "deepnet", **POST_LN},
+        stores={"alpha": ""},
+        closed_form=_deepnet_scale,
+        refuses=("base_layers", "empty stacks", "normalize_before"),
+    ),
+    Method(
+        name="rezero",
+        label="ReZero",
+        flags={"init_type": "rezero", **POST_LN},
+        stores={"resweight": ""},
+        has_layer_norms=False,
+        refuses=("base_layers", "flat shards", "normalize_before"),
+    ),
+    Method(
+        name="rezero_postln",
+        aliases=("rezero-postln",),
+        label="ReZero Post-LN",
+        flags={"init_type": "rezero_postln", **POST_LN},
+        stores={"resweight": ""},
+        refuses=("base_layers", "flat shards", "normalize_before"),
+    ),
+    Method(
+        name="looklinear",
+        aliases=("looks-linear",),
+        label="looks-linear",
+        flags={"init_type": "looklinear", **POST_LN},
+        refuses=("base_layers", "unmirrored branches"),
+    ),
+)
+
+
+def find_method(word: str) -> Method:
+    """Return the method that a name or an alias stands for.
+
+    Raises:
+        AdminError: listing the words, if it is none.
     """
-    for linear in (layer.fc1, layer.fc2):
-        nn.init.xavier_uniform_(linear.weight, gain=gain)
-        nn.init.zeros_(linear.bias)
+    word = str(word)  # fairseq hands over members of its enumerations
+    for method in METHODS:
+        if word in method.words:
+            return method
+    known = [" or ".join((method.name, *method.aliases)) for method in METHODS]
+    raise AdminError(f"--init-type {word}: choose from {', '.join(known)}")
 
 
-def start_deepnet(layer, beta):
-    """Start a layer's branches as DeepNorm says: Xavier, with gain 1 for q and k, and beta for the rest."""
-    attentions = [
-        module
-        for module in (layer.self_attn, getattr(layer, "encoder_attn", None))
-        if module is not None
-    ]
-    for attention in attentions:
-        nn.init.xavier_uniform_(attention.q_proj.weight)
-        nn.init.xavier_uniform_(attention.k_proj.weight)
-        nn.init.xavier_uniform_(attention.v_proj.weight, gain=beta)
-        nn.init.xavier_uniform_(attention.out_proj.weight, gain=beta)
-    start_ffn(layer, beta)
+def method_of(cfg: Any) -> Method:
+    """Return the method of a model's flags: with ``default``, a normalize-before flag says which.
 
+    Args:
+        cfg: fairseq's ``TransformerConfig`` or its Namespace of flags; ``default`` where it says
+            nothing of an init type.
 
-@torch.no_grad()
-def start_looklinear(layer):
-    """Start the feed-forward branch as a linear map (Balduzzi et al., 2017, arXiv 1702.08591, section 4).
-
-    fc1 holds [W; -W] and fc2 [V, -V], so that V relu(Wx) - V relu(-Wx) = VWx; it holds for gelu too. W
-    and V are halves of Xavier's matrices, as in the authors' code.
+    Raises:
+        AdminError: if its init type is none.
     """
-    start_ffn(layer)
-    half = layer.fc1.weight.size(0) // 2
-    layer.fc1.weight[half:] = -layer.fc1.weight[:half]
-    layer.fc2.weight[:, half:] = -layer.fc2.weight[:, :half]
+    method = find_method(getattr(cfg, "init_type", "default"))
+    if method.flags["init_type"] != "default":
+        return method
+    stacks = ("encoder", "decoder")
+    pre_ln = any(getattr(cfg, f"{stack}_normalize_before", False) for stack in stacks)
+    return find_method("pre-ln") if pre_ln else method
 
 
-def remove_layer_norms(layer):
-    """Make a layer's LayerNorms do nothing, and hold no parameters."""
-    for name, module in list(layer.named_children()):
-        if name.endswith("layer_norm") and module is not None:
-            setattr(layer, name, nn.Identity())
+def measures(cfg: Any) -> bool:
+    """Whether fairseq-train measures the omegas of a model with these flags on its first batch."""
+    init_type = str(getattr(cfg, "init_type", "default"))
+    return init_type in find_method(init_type).measuring
+
+
+def init_type_words() -> tuple[str, ...]:
+    """Return what fairseq-train's ``--init-type`` takes, names before their aliases."""
+    words: list[str] = []
+    for method in METHODS:
+        words += method.words
+    return tuple(words)
+
+
+def canonical_flags(cfg: Any) -> dict[str, Any]:
+    """Return the flags that fairseq stores in place of an alias of ``--init-type``; empty for none."""
+    word = str(getattr(cfg, "init_type", "default"))
+    method = find_method(word)
+    stored = str(method.flags["init_type"])
+    if word == stored or word in method.measuring:
+        return {}
+    if method.flags["init_type"] == "default":
+        return dict(method.flags)
+    return {"init_type": stored}
+
+
+# what a state dict may hold for its sites
+SCALES = ("omega", "alpha", "resweight")
+
+
+def methods_that_store(scale: str) -> str:
+    """Return the init types whose checkpoints hold ``scale`` for their sites, as a message names them.
+
+    Args:
+        scale: one of :data:`SCALES`, or the empty string for methods that store none.
+    """
+    found: list[tuple[str, str]] = []
+    for method in METHODS:
+        init_type = str(method.flags["init_type"])
+        if init_type != method.name:
+            continue
+        if scale in method.stores:
+            found.append((method.stores[scale], init_type))
+        elif not scale and not method.stores:
+            found.append(("", init_type))
+    # those that always store it come first
+    found.sort(key=lambda flag_and_word: bool(flag_and_word[0]))
+    return ", or ".join(f"{init_type} {flag}".strip() for flag, init_type in found)
+
+
+def is_adaptive(cfg: Any) -> bool:
+    """Whether the omegas of a model with these flags come from a profile."""
+    return method_of(cfg).needs_profile
+
+
+def init_type_of(cfg: Any) -> str:
+    """Return the init type of a model's flags, as fairseq stores it."""
+    return str(method_of(cfg).flags["init_type"])
+
+
+def closed_form(cfg: Any, stack: str) -> float:
+    """Return the scale that all sites of a stack start with by formula."""
+    scale = method_of(cfg).closed_form
+    if scale is None:
+        raise AdminError(f"--init-type {cfg.init_type} has no formula for its scales")
+    return scale(cfg, stack)

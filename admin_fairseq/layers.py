@@ -13,7 +13,7 @@ from fairseq.modules.transformer_layer import (
 )
 from torch import nn
 
-from .init_types import add_sites
+from .starting import add_sites
 
 # fairseq 0.12.2 keeps a second copy of a layer's weights under these names, for its fused evaluation path
 FASTPATH_COPIES = (

@@ -22,12 +22,13 @@ from fairseq.models.transformer.transformer_legacy import (
 )
 from fairseq.modules.checkpoint_activations import checkpoint_wrapper
 
-from . import init_types, options
+from . import options, rules
 from .errors import AdminError, raise_all
+from .init_types import measures, method_of
 from .layers import FASTPATH_COPIES, AdminDecoderLayer, AdminEncoderLayer
 from .profile import fill as omega_init
 from .residual import named_sites
-from .weights import depths, differences
+from .weights import check_scales, depths, differences
 
 
 class AdminTransformerEncoder(TransformerEncoderBase):
@@ -117,16 +118,17 @@ class AdminTransformerModel(TransformerModel):
             AdminError: if flags contradict each other, or the profile is missing or does not fit.
         """
         stored, args = args, options.complete(args)
-        options.check(args)
+        rules.check(args)
+        options.canonicalize(args, stored)
         with options.embeddings_from_checkpoint(args):
             model = super().build_model(args, task)
         model.flags = args  # as the command line has them; fairseq's model.cfg nests them
         if args.freeze_first_omega:
             omega_init.freeze_first(model)
-        if args.init_type == "adaptive":
-            options.store_omega(stored, omega_init.start(model, args))
-        elif args.init_type in init_types.MEASURED_TYPES:
+        if measures(args):
             model.register_forward_pre_hook(refuse_unmeasured)
+        elif method_of(args).needs_profile:
+            options.store(stored, {"admin_omega": omega_init.start(model, args)})
         return model
 
     @classmethod
@@ -146,7 +148,7 @@ class AdminTransformerModel(TransformerModel):
             AdminError: if the weights were trained with another kind of residual sites, or, if ``strict``, are of
                 another depth, size or vocabulary.
         """
-        init_types.check_scales(self, state_dict)
+        check_scales(self, state_dict)
         if strict:
             check_fit(self, state_dict, model_cfg)
         result = super().load_state_dict(state_dict, strict, model_cfg, args)

@@ -9,13 +9,12 @@ from argparse import Namespace
 from collections import OrderedDict
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, fields
-from typing import Optional
+from typing import Any, Optional
 
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from omegaconf import OmegaConf, open_dict
 
-from .errors import raise_all
-from .init_types import INIT_TYPES, MIRRORED, OUTPUT_CHANGES, is_adaptive
+from .init_types import OUTPUT_CHANGES, canonical_flags, init_type_words
 
 logger = logging.getLogger(__name__)
 
@@ -24,13 +23,14 @@ logger = logging.getLogger(__name__)
 class AdminOptions(FairseqDataclass):
     """Flags of the ``admin_transformer`` architectures, beside those of fairseq's ``transformer``."""
 
-    init_type: ChoiceEnum(INIT_TYPES) = field(
+    init_type: ChoiceEnum(init_type_words()) = field(
         default="default",
         metadata={
-            "help": "how residual sites scale and start: default is fairseq's Post-LN (or Pre-LN, with the "
-            "normalize-before flags); adaptive-profiling measures the first batch, writes the profile and exits; "
-            "adaptive trains Admin from the profile; adaptive-auto does both in one run; analytic has a closed form "
-            "for omega; deepnet, rezero, rezero_postln and looklinear are the methods that Admin is compared with"
+            "help": "how residual sites scale and start: post-ln (or default) is fairseq's own, pre-ln "
+            "fairseq's with both normalize-before flags; adaptive-profiling measures Admin's omegas "
+            "on the first batch, writes the profile and exits; adaptive (or admin) trains from the "
+            "profile; adaptive-auto does both in one run; analytic has a closed form for omega; "
+            "deepnet, rezero, rezero_postln and looklinear are methods that Admin is compared with"
         },
     )
     analytic_output_change: ChoiceEnum(OUTPUT_CHANGES) = field(
@@ -91,10 +91,33 @@ def complete(args):
     return args
 
 
-def store_omega(given_args, omega):
-    """Put the omegas that training starts from into the arguments that fairseq stores in checkpoints."""
-    with open_dict(given_args) if OmegaConf.is_config(given_args) else nullcontext():
-        given_args.admin_omega = omega
+def defaults() -> dict[str, Any]:
+    """Return the plugin's flags with their defaults."""
+    return {flag.name: flag.default for flag in fields(AdminOptions) if flag.name != "_name"}
+
+
+def canonicalize(args: Namespace, stored_args: Any) -> None:
+    """Replace an alias of ``--init-type`` by what fairseq stores in checkpoints, in place.
+
+    Args:
+        args: the flags that a model is built from.
+        stored_args: those that fairseq stores: the same object, or hydra's configuration.
+    """
+    changed = canonical_flags(args)
+    vars(args).update(changed)
+    store(stored_args, changed)
+
+
+def store(stored_args: Any, flags: dict[str, Any]) -> None:
+    """Put flags into the arguments that fairseq stores in checkpoints: a Namespace or a DictConfig."""
+    with open_dict(stored_args) if OmegaConf.is_config(stored_args) else nullcontext():
+        for name, value in flags.items():
+            setattr(stored_args, name, value)
+
+
+def only_profiles(args: Namespace) -> bool:
+    """Whether the run ends when the profile is written."""
+    return str(args.init_type) == "adaptive-profiling"
 
 
 def profile_path(args):
@@ -172,132 +195,3 @@ def command_line(**changed_flags):
             del words[at : at + 2]
         words += [] if value is None else [flag, value]
     return " ".join(shlex.quote(word) for word in words)
-
-
-def check(args):
-    """Refuse flags that contradict each other.
-
-    Raises:
-        AdminError: with every reason at once.
-    """
-    if args.init_type not in INIT_TYPES:
-        raise_all(
-            "unknown init type:",
-            [f"--init-type {args.init_type}: choose from {', '.join(INIT_TYPES)}"],
-        )
-    warn_unused(args)
-    sharded = _given(args, "ddp_backend") == "fully_sharded"
-    problems = []
-    if args.trace_interval < 0:
-        problems.append(
-            f"--trace-interval {args.trace_interval}: 0 for never, or a number of updates"
-        )
-    if args.trace_interval and sharded:
-        problems.append(
-            "--trace-interval with --ddp-backend fully_sharded: its flat shards have no sites to look at"
-        )
-    if not checkpoint_to_restore(args):
-        problems += [
-            f"--{name.replace('_', '-')} {_given(args, name)}: no such file"
-            for name in EMBED_PATHS
-            if _given(args, name) and not os.path.isfile(_given(args, name))
-        ]
-    raise_all("these flags cannot work:", problems)
-    if args.init_type == "default":
-        return
-    rules = [
-        (
-            _given(args, "base_layers"),
-            "--base-layers: these layers have no residual site; leave it out",
-        ),
-        (
-            sharded and (is_adaptive(args) or args.init_type.startswith("rezero")),
-            "--ddp-backend fully_sharded: its flat shards have no scale to fill or to share; use legacy_ddp or pytorch_ddp",
-        ),
-    ]
-    if args.init_type == "deepnet":
-        for flag in ("encoder_layers", "decoder_layers"):
-            number = getattr(args, flag)
-            rules.append(
-                (number < 1, f"--{flag.replace('_', '-')} {number}: its scales are of two stacks")
-            )
-    if args.init_type != "looklinear":
-        rules += [
-            (
-                _given(args, f"{stack}_normalize_before"),
-                f"--{stack}-normalize-before: leave it out, this is not Pre-LN (Pre-LN is --init-type default with both "
-                "normalize-before flags; architectures that end in _t2t have them set)",
-            )
-            for stack in ("encoder", "decoder")
-        ]
-    else:
-        activation = args.activation_fn
-        rules.append(
-            (activation not in MIRRORED, f"--activation-fn {activation}: use {', '.join(MIRRORED)}")
-        )
-        for flag in ("--encoder-ffn-embed-dim", "--decoder-ffn-embed-dim"):
-            size = getattr(args, flag[2:].replace("-", "_"))
-            rules.append((size % 2, f"{flag} {size}: it must be even, to be mirrored"))
-    if is_adaptive(args):
-        rules += rules_for_profiles(args)
-    problems = [reason for broken, reason in rules if broken]
-    raise_all(f"--init-type {args.init_type} cannot work with:", problems)
-
-
-def warn_unused(args):
-    """Say which of the plugin's flags this init type does not read."""
-    unused = (
-        [] if is_adaptive(args) else ["admin_profile", "freeze_first_omega", "admin_count_padding"]
-    )
-    if args.init_type != "analytic":
-        unused += ["analytic_output_change", "analytic_constant"]
-    defaults = {flag.name: flag.default for flag in fields(AdminOptions)}
-    for name in unused:
-        if getattr(args, name) != defaults[name]:
-            logger.warning(
-                "--%s does nothing with --init-type %s", name.replace("_", "-"), args.init_type
-            )
-
-
-def rules_for_profiles(args):
-    """Return what ``adaptive*`` cannot work with: (whether it is so, the reason and the way out)."""
-    measures = args.init_type in ("adaptive-profiling", "adaptive-auto")
-    rules = [
-        (
-            measures and _given(args, "encoder_layerdrop"),
-            "--encoder-layerdrop: a dropped layer cannot be measured; profile without it, train with it",
-        ),
-        (
-            measures and _given(args, "decoder_layerdrop"),
-            "--decoder-layerdrop: a dropped layer cannot be measured; profile without it, train with it",
-        ),
-    ]
-    if args.init_type == "adaptive-auto":
-        rules += [
-            (
-                _given(args, "store_ema"),
-                "--store-ema: the average would start before omega is set; use adaptive-profiling, then adaptive",
-            ),
-            (
-                _given(args, "quant_noise_pq"),
-                "--quant-noise-pq: the noise changes weights while measuring; use adaptive-profiling, then adaptive",
-            ),
-            (
-                _given(args, "use_bmuf"),
-                "--use-bmuf: it keeps a copy of the weights from before omega is set; use adaptive-profiling, then adaptive",
-            ),
-        ]
-    if args.init_type == "adaptive-profiling":
-        found = checkpoint_to_restore(args) or next(iter(checkpoints_in(args)), None)
-        rules.append(
-            (
-                found,
-                f"{found}: a profile is of fresh weights, and belongs to the checkpoints beside it; "
-                "use an empty --save-dir, and no --restore-file or --finetune-from-model",
-            )
-        )
-    return rules
-
-
-def _given(args, name):
-    return getattr(args, name, None)

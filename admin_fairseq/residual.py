@@ -10,17 +10,13 @@ with b = s = 1 in a plain one. Admin (Liu et al., EMNLP 2020, arXiv 2004.08249, 
 s_i = omega_i in R^C, learnable.
 """
 
-from collections import OrderedDict
+from __future__ import annotations
 
 import torch
 from torch import nn
 
-# name of a site in its layer -> the modules of its branch
-BRANCHES = {
-    "self_attn_residual": ("self_attn",),
-    "encoder_attn_residual": ("encoder_attn",),
-    "ffn_residual": ("fc1", "fc2"),
-}
+from .sites import branch_matrices as branch_matrices
+from .sites import named_sites as named_sites
 
 
 class Residual(nn.Module):
@@ -34,14 +30,15 @@ class Residual(nn.Module):
     fairseq's tensors are T x B x C; any shape that ends in C will do.
     """
 
-    shortcut_scale = 1.0
-    branch_scale = 1.0
+    omega: nn.Parameter | None
+    shortcut_scale: float | torch.Tensor = 1.0
+    branch_scale: float | torch.Tensor = 1.0
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.register_parameter("omega", None)
 
-    def forward(self, branch, shortcut):
+    def forward(self, branch: torch.Tensor, shortcut: torch.Tensor) -> torch.Tensor:
         """Add ``branch`` = f(x), after its dropout, to ``shortcut`` = x; both T x B x C."""
         return shortcut + branch
 
@@ -55,7 +52,7 @@ class OmegaResidual(Residual):
             plain one.
     """
 
-    def __init__(self, embed_dim, start=1.0):
+    def __init__(self, embed_dim: int, start: float = 1.0) -> None:
         super().__init__()
         self.omega = nn.Parameter(torch.full((embed_dim,), float(start)))
 
@@ -63,10 +60,10 @@ class OmegaResidual(Residual):
     def shortcut_scale(self):
         return self.omega
 
-    def forward(self, branch, shortcut):
+    def forward(self, branch: torch.Tensor, shortcut: torch.Tensor) -> torch.Tensor:
         return torch.addcmul(branch, shortcut, self.omega)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return str(len(self.omega))
 
 
@@ -77,15 +74,15 @@ class ConstantResidual(Residual):
     that half precision does not round.
     """
 
-    def __init__(self, alpha):
+    def __init__(self, alpha: float) -> None:
         super().__init__()
         self.shortcut_scale = float(alpha)
         self.register_buffer("alpha", torch.tensor(float(alpha)))
 
-    def forward(self, branch, shortcut):
+    def forward(self, branch: torch.Tensor, shortcut: torch.Tensor) -> torch.Tensor:
         return torch.add(branch, shortcut, alpha=self.shortcut_scale)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return f"alpha={self.shortcut_scale:.6g}"
 
 
@@ -97,26 +94,9 @@ class ReZeroResidual(Residual):
             registered at every site, whatever walks a state dict (fairseq's EMA) would meet it thrice.
     """
 
-    def __init__(self, resweight):
+    def __init__(self, resweight: nn.Parameter) -> None:
         super().__init__()
         object.__setattr__(self, "branch_scale", resweight)
 
-    def forward(self, branch, shortcut):
+    def forward(self, branch: torch.Tensor, shortcut: torch.Tensor) -> torch.Tensor:
         return torch.addcmul(shortcut, branch, self.branch_scale)
-
-
-def named_sites(model):
-    """Return ``{module path: Residual}`` of a model, in forward order within each stack."""
-    return OrderedDict(
-        (name, module) for name, module in model.named_modules() if isinstance(module, Residual)
-    )
-
-
-def branch_matrices(layer, role):
-    """Return the weight matrices of the branch that a layer's site ``role`` adds: no biases, no LayerNorms."""
-    return [
-        weight
-        for part in BRANCHES[role]
-        for weight in getattr(layer, part).parameters()
-        if weight.dim() == 2
-    ]

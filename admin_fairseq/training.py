@@ -13,7 +13,7 @@ from fairseq.trainer import Trainer
 
 from . import options, trace
 from .compat.marks import is_mended, mark
-from .init_types import MEASURED_TYPES
+from .init_types import measures
 from .model import AdminTransformerModel
 from .profile import first_step
 from .profile.fill import fill_master_weights
@@ -52,12 +52,12 @@ def prepare(model: AdminTransformerModel, task: Any) -> None:
         )
     if args.trace_interval:
         trace.trace_training(model, args, task)
-    if args.init_type in MEASURED_TYPES:
+    if measures(args):
         first_step.profile_at_first_step(model, args, task)
 
 
 def start_master_weights(model: AdminTransformerModel, optimizer: Any) -> None:
     """Start float32 master copies of omega (``--fp16``, ``--bf16``) from the profile's numbers, not from rounded ones."""
     omegas = getattr(model.flags, "admin_omega", None)
-    if model.flags.init_type == "adaptive" and omegas and not model.restored:
+    if not measures(model.flags) and omegas and not model.restored:
         fill_master_weights(optimizer, model, omegas)

@@ -1,8 +1,12 @@
 """What keeps the weights of a state dict from being a model's: names, shapes, and numbers that are not finite."""
 
+import math
 from typing import Dict, List
 
 import torch
+
+from .errors import AdminError
+from .init_types import SCALES, methods_that_store
 
 Weights = Dict[str, torch.Tensor]
 IGNORED = (
@@ -60,3 +64,42 @@ def depths(weights: Weights) -> str:
         layers = {name.split(".")[2] for name in weights if name.startswith(f"{stack}.layers.")}
         found.append(str(len(layers)))
     return "-".join(found)
+
+
+def check_scales(model: torch.nn.Module, theirs: Weights) -> None:
+    """Refuse weights that were trained with sites of another kind: most would load, and compute
+    something else.
+
+    Raises:
+        AdminError: naming both kinds.
+    """
+    ours = scales_in(model.state_dict())
+    trained = scales_in(theirs)
+    if kinds_of(trained) != kinds_of(ours):
+        raise AdminError(
+            f"the checkpoint was trained with --init-type {kinds_of(trained)}, and this model is of "
+            f"--init-type {kinds_of(ours)}: use the init type of the training; or start anew, with "
+            "another --save-dir and without --finetune-from-model and --restore-file"
+        )
+    for name, value in ours.items():
+        given = trained.get(name)
+        if given is None or not name.endswith(".alpha"):
+            continue
+        if not math.isclose(given, value, rel_tol=0.01):
+            raise AdminError(
+                f"the checkpoint's {name} is {float(given):.4g}, and this model's is "
+                f"{float(value):.4g}: use the --init-type, --analytic-output-change and depth of "
+                "the training"
+            )
+
+
+def scales_in(weights: Weights) -> Weights:
+    """Return what a state dict holds for residual sites."""
+    return {name: value for name, value in weights.items() if name.rpartition(".")[2] in SCALES}
+
+
+def kinds_of(scales: Weights) -> str:
+    """Return the init types that a state dict with these scales can be of, as text."""
+    stored = {name.rpartition(".")[2] for name in scales}
+    kinds = [methods_that_store(scale) for scale in SCALES if scale in stored]
+    return " and ".join(kinds) or methods_that_store("")

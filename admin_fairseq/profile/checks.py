@@ -13,15 +13,14 @@ import hashlib
 import math
 import re
 
-from ..residual import BRANCHES
-from .data import stack_of
+from ..sites import ROLE_NAMES as ROLES
+from ..sites import SITE_PATTERN as SITE
+from ..sites import stack_of
 
 OMEGA_RANGE = (1e-4, 1e4)
 TOLERANCE = 1e-6  # of the recursion, relative; a file holds numbers to the last bit
 MOST = 10  # problems that a message lists
 CHECKSUM = "checksum"
-ROLES = tuple(BRANCHES)  # in forward order
-SITE = re.compile(rf"(encoder|decoder)\.layers\.(0|[1-9]\d{{0,5}})\.({'|'.join(ROLES)})", re.ASCII)
 # less than float() takes: not 1_000, and not the digits of all scripts
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(nan|inf)", re.IGNORECASE | re.ASCII)
 

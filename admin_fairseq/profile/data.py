@@ -4,6 +4,9 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Dict, Optional
 
+from ..sites import first_sites as first_sites
+from ..sites import stack_of as stack_of
+
 
 @dataclass
 class SiteProfile:
@@ -33,16 +36,3 @@ class Profile:
         for name, omega in self.omega.items():
             stacks.setdefault(stack_of(name), []).append(omega)
         return stacks
-
-
-def stack_of(site_name):
-    """Return the stack that a site accumulates in, ``encoder`` or ``decoder``."""
-    return site_name.split(".", 1)[0]
-
-
-def first_sites(site_names):
-    """Return the first site of every stack: the ones whose omega is 1 by definition."""
-    first = OrderedDict()
-    for name in site_names:
-        first.setdefault(stack_of(name), name)
-    return list(first.values())

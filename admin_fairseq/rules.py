@@ -1,0 +1,186 @@
+"""The combinations of flags that are refused, with every reason at once, and the way out of each.
+
+Which rules a method has is in its record (``init_types.Method.refuses``); what they look at, and
+what they say, is here. The flags are fairseq's Namespace, complete (``options.complete``).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from argparse import Namespace
+from collections.abc import Callable
+from typing import Any
+
+from . import options
+from .errors import raise_all
+from .init_types import Method, find_method, init_type_words, measures, method_of
+
+logger = logging.getLogger(__name__)
+
+# activations with a(x) - a(-x) = x
+MIRRORED = ("relu", "gelu", "gelu_fast", "gelu_accurate")
+STAGES = "use adaptive-profiling, then adaptive"
+
+
+def check(args: Namespace) -> None:
+    """Refuse flags that contradict each other.
+
+    Raises:
+        AdminError: with every reason at once.
+    """
+    if str(args.init_type) not in init_type_words():
+        choices = ", ".join(init_type_words())
+        raise_all("unknown init type:", [f"--init-type {args.init_type}: choose from {choices}"])
+    method = method_of(args)
+    warn_of_unused(args, method)
+    raise_all("these flags cannot work:", contradictions(args))
+    raise_all(f"--init-type {args.init_type} cannot work with:", reasons_against(args, method))
+
+
+def warn_of_unused(args: Namespace, method: Method) -> None:
+    """Say which of the plugin's flags this method does not read."""
+    unused: list[str] = []
+    if not method.needs_profile:
+        unused += ["admin_profile", "freeze_first_omega", "admin_count_padding"]
+    if method.name != "analytic":
+        unused += ["analytic_output_change", "analytic_constant"]
+    defaults = options.defaults()
+    for name in unused:
+        if getattr(args, name) != defaults[name]:
+            logger.warning("%s does nothing with --init-type %s", flag(name), args.init_type)
+
+
+def contradictions(args: Namespace) -> list[str]:
+    """Return what is wrong with flags whatever the method."""
+    reasons: list[str] = []
+    if args.trace_interval < 0:
+        reasons.append(
+            f"--trace-interval {args.trace_interval}: 0 for never, or a number of updates"
+        )
+    if args.trace_interval and has_flat_shards(args):
+        reasons.append(
+            "--trace-interval with --ddp-backend fully_sharded: "
+            "its flat shards have no sites to look at"
+        )
+    if not options.checkpoint_to_restore(args):
+        for name in options.EMBED_PATHS:
+            path = given(args, name)
+            if path and not os.path.isfile(path):
+                reasons.append(f"{flag(name)} {path}: no such file")
+    return reasons
+
+
+def reasons_against(args: Namespace, method: Method) -> list[str]:
+    """Return what a method cannot be combined with, of what the flags ask for."""
+    reasons: list[str] = []
+    for rule in method.refuses:
+        reasons += REASONS[rule](args)
+    if str(args.init_type) in find_method("default").aliases:
+        reasons += normalize_before(args)
+    if measures(args):
+        reasons += against_measuring(args)
+    return reasons
+
+
+def base_layers(args: Namespace) -> list[str]:
+    """fairseq's BASE layers, which have no residual site."""
+    if given(args, "base_layers"):
+        return ["--base-layers: these layers have no residual site; leave it out"]
+    return []
+
+
+def flat_shards(args: Namespace) -> list[str]:
+    """Fully sharded training, where a site has no parameter of its own."""
+    if has_flat_shards(args):
+        return [
+            "--ddp-backend fully_sharded: its flat shards have no scale to fill or to share; "
+            "use legacy_ddp or pytorch_ddp"
+        ]
+    return []
+
+
+def normalize_before(args: Namespace) -> list[str]:
+    """Pre-LN, for methods that are Post-LN."""
+    reasons: list[str] = []
+    for stack in ("encoder", "decoder"):
+        if given(args, f"{stack}_normalize_before"):
+            reasons.append(
+                f"--{stack}-normalize-before: leave it out, this is not Pre-LN (Pre-LN is "
+                "--init-type pre-ln; architectures that end in _t2t set these flags)"
+            )
+    return reasons
+
+
+def empty_stacks(args: Namespace) -> list[str]:
+    """A stack without layers, for scales that are computed from both depths."""
+    reasons: list[str] = []
+    for name in ("encoder_layers", "decoder_layers"):
+        number = getattr(args, name)
+        if number < 1:
+            reasons.append(f"{flag(name)} {number}: its scales depend on the depth of both stacks")
+    return reasons
+
+
+def unmirrored_branches(args: Namespace) -> list[str]:
+    """Feed-forward branches that cannot start as a linear map."""
+    reasons: list[str] = []
+    if args.activation_fn not in MIRRORED:
+        reasons.append(f"--activation-fn {args.activation_fn}: use {', '.join(MIRRORED)}")
+    for name in ("encoder_ffn_embed_dim", "decoder_ffn_embed_dim"):
+        size = getattr(args, name)
+        if size % 2:
+            reasons.append(f"{flag(name)} {size}: it must be even, to be mirrored")
+    return reasons
+
+
+REASONS: dict[str, Callable[[Namespace], list[str]]] = {
+    "base_layers": base_layers,
+    "flat shards": flat_shards,
+    "normalize_before": normalize_before,
+    "empty stacks": empty_stacks,
+    "unmirrored branches": unmirrored_branches,
+}
+
+
+def against_measuring(args: Namespace) -> list[str]:
+    """Return what keeps omegas from being measured on the first training batch."""
+    reasons: list[str] = []
+    for name in ("encoder_layerdrop", "decoder_layerdrop"):
+        if given(args, name):
+            reasons.append(
+                f"{flag(name)}: a dropped layer cannot be measured; "
+                "profile without it, train with it"
+            )
+    if options.only_profiles(args):
+        found = options.checkpoint_to_restore(args) or next(iter(options.checkpoints_in(args)), "")
+        if found:
+            reasons.append(
+                f"{found}: a profile is of fresh weights, and belongs to the checkpoints beside "
+                "it; use an empty --save-dir, and no --restore-file or --finetune-from-model"
+            )
+        return reasons
+    too_late = {
+        "store_ema": "the average would start before omega is set",
+        "quant_noise_pq": "the noise changes weights while measuring",
+        "use_bmuf": "it keeps a copy of the weights from before omega is set",
+    }
+    for name, reason in too_late.items():
+        if given(args, name):
+            reasons.append(f"{flag(name)}: {reason}; {STAGES}")
+    return reasons
+
+
+def has_flat_shards(args: Namespace) -> bool:
+    """Whether training shards all weights (``--ddp-backend fully_sharded``)."""
+    return given(args, "ddp_backend") == "fully_sharded"
+
+
+def given(args: Namespace, name: str) -> Any:
+    """Return a flag of fairseq's, None where a model is built without it."""
+    return getattr(args, name, None)
+
+
+def flag(name: str) -> str:
+    """Return the flag of an attribute: ``--encoder-layers`` of ``encoder_layers``."""
+    return "--" + name.replace("_", "-")

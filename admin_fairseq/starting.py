@@ -1,0 +1,125 @@
+"""How each method makes a layer's residual sites and starts its weights: one function a method.
+
+Beside the records of ``init_types`` this is all that tells the methods apart when a model is built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from .init_types import deepnorm_scales, method_of
+from .residual import ConstantResidual, OmegaResidual, Residual, ReZeroResidual
+
+# starts a layer's branches, and returns what makes one of its sites
+Equation = Callable[[nn.Module, Any, str], Callable[[], Residual]]
+EQUATIONS: dict[str, Equation] = {}
+
+
+def equation_of(*names: str) -> Callable[[Equation], Equation]:
+    """Say that a function is the equation of the methods with these names."""
+
+    def register(equation: Equation) -> Equation:
+        EQUATIONS.update(dict.fromkeys(names, equation))
+        return equation
+
+    return register
+
+
+def add_sites(layer: nn.Module, cfg: Any, stack: str, roles: Sequence[str]) -> None:
+    """Give a layer its residual sites, and start its weights, as the init type says.
+
+    Args:
+        layer: one of fairseq's Transformer layers, just built.
+        cfg: fairseq's ``TransformerConfig``, with the plugin's flags.
+        stack: ``encoder`` or ``decoder``.
+        roles: attributes that the sites become, in forward order.
+    """
+    if getattr(cfg, "xavier_ffn", False):
+        start_ffn(layer)
+    make_site = EQUATIONS[method_of(cfg).name](layer, cfg, stack)
+    for role in roles:
+        setattr(layer, role, make_site())
+
+
+@equation_of("default", "pre-ln")
+def plain(layer: nn.Module, cfg: Any, stack: str) -> Callable[[], Residual]:
+    """``f(x) + x``, and fairseq's own weights."""
+    return Residual
+
+
+@equation_of("adaptive")
+def admin(layer: nn.Module, cfg: Any, stack: str) -> Callable[[], Residual]:
+    """``f(x) + omega * x``; omega is 1 until a profile or a checkpoint says what it is."""
+    return lambda: OmegaResidual(layer.embed_dim)
+
+
+@equation_of("analytic")
+def analytic(layer: nn.Module, cfg: Any, stack: str) -> Callable[[], Residual]:
+    """``f(x) + omega * x``, with one omega for all sites of a stack."""
+    omega = method_of(cfg).closed_form(cfg, stack)
+    if getattr(cfg, "analytic_constant", False):
+        return lambda: ConstantResidual(omega)
+    return lambda: OmegaResidual(layer.embed_dim, omega)
+
+
+@equation_of("deepnet")
+def deepnet(layer: nn.Module, cfg: Any, stack: str) -> Callable[[], Residual]:
+    """``f(x) + alpha * x``: Xavier's weights, with gain 1 for q and k, and beta for the rest."""
+    alpha, beta = deepnorm_scales(cfg.encoder_layers, cfg.decoder_layers)[stack]
+    for attention in (layer.self_attn, getattr(layer, "encoder_attn", None)):
+        if attention is None:
+            continue
+        nn.init.xavier_uniform_(attention.q_proj.weight)
+        nn.init.xavier_uniform_(attention.k_proj.weight)
+        nn.init.xavier_uniform_(attention.v_proj.weight, gain=beta)
+        nn.init.xavier_uniform_(attention.out_proj.weight, gain=beta)
+    start_ffn(layer, beta)
+    return lambda: ConstantResidual(alpha)
+
+
+@equation_of("rezero_postln")
+def rezero_postln(layer: nn.Module, cfg: Any, stack: str) -> Callable[[], Residual]:
+    """``x + w * f(x)`` with one w, 0 at first, for all sites of a layer."""
+    layer.resweight = nn.Parameter(torch.zeros(1))
+    return lambda: ReZeroResidual(layer.resweight)
+
+
+@equation_of("rezero")
+def rezero(layer: nn.Module, cfg: Any, stack: str) -> Callable[[], Residual]:
+    """``x + w * f(x)`` in layers whose LayerNorms do nothing, and hold no parameters."""
+    for name, module in list(layer.named_children()):
+        if name.endswith("layer_norm") and module is not None:
+            setattr(layer, name, nn.Identity())
+    return rezero_postln(layer, cfg, stack)
+
+
+@equation_of("looklinear")
+@torch.no_grad()
+def looklinear(layer: nn.Module, cfg: Any, stack: str) -> Callable[[], Residual]:
+    """``f(x) + x``; the feed-forward branch starts linear (arXiv 1702.08591, section 4).
+
+    fc1 holds [W; -W] and fc2 [V, -V], so that V relu(Wx) - V relu(-Wx) = VWx; it holds for gelu
+    too. W and V are halves of Xavier's matrices, as in the authors' code.
+    """
+    start_ffn(layer)
+    half = layer.fc1.weight.size(0) // 2
+    layer.fc1.weight[half:] = -layer.fc1.weight[:half]
+    layer.fc2.weight[:, half:] = -layer.fc2.weight[:, :half]
+    return Residual
+
+
+def start_ffn(layer: nn.Module, gain: float = 1.0) -> None:
+    """Start the feed-forward branch with Xavier's uniform weights and zero biases.
+
+    So do fairseq 0.9 and the authors' code. Since 0.10 fairseq leaves these weights to nn.Linear,
+    which starts them smaller: for dims 512 and 2048 by 1.1 in fc1 and by 2.2 in fc2. The branch
+    then depends on its input less than half as much, and the papers' figures come out only with
+    Xavier's.
+    """
+    for linear in (layer.fc1, layer.fc2):
+        nn.init.xavier_uniform_(linear.weight, gain=gain)
+        nn.init.zeros_(linear.bias)
