@@ -173,6 +173,19 @@ def test_there_is_no_common_loss_of_one_run_nor_where_all_diverged():
     assert curves.updates_to(None, rows, CURVES) == {}
 
 
+def test_validations_without_a_loss_are_passed_over(tmp_path):
+    write_log(tmp_path, "a", [(10, "6.5"), (20, "none of it"), (30, "nan"), (40, "5.0")])
+    write_log(tmp_path, "b", [])
+    log = tmp_path / "a" / "train.log"
+    log.write_text(log.read_text() + '| valid | {"valid_loss": "4", "valid_num_updates": "50"}\n')
+    rows = [full_row("a", "default", 1, 1.0), full_row("b", "default", 2, 1.0)]
+    found = curves.read_curves(rows, tmp_path)
+    assert list(found) == ["a"]
+    assert [update for update, _ in found["a"]] == [10, 30, 40]
+    assert curves.first_update_at(found["a"], 5.0) == 40
+    assert list(curves.name_curves(rows, found)) == ["Post-LN 6-6 seed 1"]
+
+
 def test_significance_is_sacrebleus(table):
     (section,) = sections.build(table)
     (line,) = section.comparisons
@@ -249,10 +262,10 @@ def test_recipes_of_ones_own_come_before_the_packages(table, tmp_path, caplog):
     (section,) = sections.build(table, own)
     published = {line.method: line.published for line in section.lines}
     assert published == {"default": Published("12.3", "me"), "adaptive": None}
-    assert sections.read_published("wmt14_en-fr", sections.find_recipes(own))
+    assert sections.find_published("wmt14_en-fr", sections.find_recipes(own))
     # the name comes from results.tsv: it does not become a path
     outside = "../own/iwslt14_de-en"
-    assert sections.read_published(outside, sections.find_recipes()) == {}
+    assert sections.find_published(outside, sections.find_recipes()) == {}
     assert f"no recipe is called {outside}" in caplog.text
     with pytest.raises(AdminError, match="--recipes .*nowhere: not a folder"):
         sections.build(table, tmp_path / "nowhere")

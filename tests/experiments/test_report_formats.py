@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from admin_fairseq.errors import printable
+from admin_fairseq.errors import AdminError, printable
 from admin_fairseq.experiments import results
 from admin_fairseq.experiments.report import document, html_page, latex, markdown, sections
 from admin_fairseq.experiments.report.write import write_report
@@ -69,6 +69,12 @@ def test_the_page_stands_alone(table, tmp_path):
         ".tex",
         ".csv",
     }
+
+
+def test_a_folder_that_cannot_be_written_is_named(table, tmp_path):
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(AdminError, match="--out .*out: cannot be written"):
+        write_report(table, tmp_path / "out")
 
 
 def test_results_come_first_and_provenance_last(table, tmp_path):

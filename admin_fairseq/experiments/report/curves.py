@@ -40,9 +40,10 @@ def _read_curve(log: Path) -> Curve:
     _, records = read_log(log)
     curve = []
     for record in records:
-        # criteria other than cross entropy may not report it
-        if "nll_loss" in record:
-            curve.append((record["num_updates"], float(record["nll_loss"])))
+        # criteria other than cross entropy do not report it, and a damaged log may hold anything
+        bits = record.get("nll_loss")
+        if isinstance(bits, (int, float)):
+            curve.append((record["num_updates"], float(bits)))
     return curve
 
 

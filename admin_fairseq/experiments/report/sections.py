@@ -68,7 +68,7 @@ def build(path: Union[str, Path], recipes: Union[str, Path, None] = None) -> lis
         # the papers' numbers are of the recipe as it stands, on its first test set
         papers = {}
         if key.subset == "test" and not key.variant:
-            papers = read_published(key.data, files)
+            papers = find_published(key.data, files)
         common_loss = curves.find_common_loss(mine, known)
         updates = curves.updates_to(common_loss, mine, known)
         section = Section(
@@ -121,7 +121,7 @@ def find_recipes(folder: Union[str, Path, None] = None) -> dict[str, Path]:
     return files
 
 
-def read_published(data: str, files: dict[str, Path]) -> dict[tuple[str, str], Published]:
+def find_published(data: str, files: dict[str, Path]) -> dict[tuple[str, str], Published]:
     """Return (canonical word, depth) -> the published number; none, with a warning, if unknown.
 
     Args:
