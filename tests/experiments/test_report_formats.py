@@ -145,7 +145,7 @@ def test_bold_in_every_format(tmp_path):
     assert markdown.render([BOLD]) == (
         "| depth | 50% & more |\n| --- | --- |\n| 6-6 | **30.00 ± 0.10** |\n| 6-6 | 29.00 |\n"
         "| 18-18 | 28.00 |\n\n"
-        "--lr 3e-4.\n"
+        "--lr 3e-4\n"
     )
     page = html_page.render([BOLD], tmp_path)
     assert "<tr><td>6-6</td><td><strong>30.00 ± 0.10</strong></td></tr>" in page
@@ -165,7 +165,7 @@ depth & 50\% \& more \\
 18-18 & 28.00 \\
 \bottomrule
 \end{tabular}
-\par\footnotesize -{}-lr 3e-4.
+\par\footnotesize -{}-lr 3e-4
 \end{table}
 """
     )

@@ -66,7 +66,7 @@ def _table(table: Table) -> str:
     for row in table.rows:
         lines.append(f"<tr>{''.join(_cell(cell) for cell in row)}</tr>")
     lines.append("</table>")
-    lines += [f'<p class="note">{escape(note)}.</p>' for note in table.notes]
+    lines += [f'<p class="note">{escape(note)}</p>' for note in table.notes]
     return "\n".join(lines)
 
 

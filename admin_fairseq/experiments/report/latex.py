@@ -57,20 +57,20 @@ def render(blocks: Sequence[Block]) -> str:
     parts = [_HEAD]
     for block in blocks:
         if isinstance(block, Paragraph):
-            parts.append(f"% {printable(block.text)}\n")
+            parts.append(f"% {block.text}\n")
         elif isinstance(block, Table):
             parts.append(_table(block))
     return "\n".join(parts)
 
 
 def _table(table: Table) -> str:
-    notes = [escape(note) + "." for note in table.notes]
+    notes = [f"\\par\\footnotesize {escape(note)}\n" for note in table.notes]
     return _TABLE.format(
         title=escape(table.title),
         alignment="l" * len(table.columns),
         head=" & ".join(escape(name) for name in table.columns),
         body="\n".join(_body(table)),
-        notes="".join(f"\\par\\footnotesize {note}\n" for note in notes),
+        notes="".join(notes),
     )
 
 

@@ -38,7 +38,7 @@ def _table(table: Table) -> str:
     ]
     lines += [_line([_cell(cell) for cell in row]) for row in table.rows]
     paragraphs = ["\n".join(lines)]
-    paragraphs += [f"{escape(note)}." for note in table.notes]
+    paragraphs += [escape(note) for note in table.notes]
     return "\n\n".join(paragraphs)
 
 
