@@ -17,6 +17,7 @@ from . import register
 from .deploy import QUANTIZATIONS
 from .errors import AdminError, PrintableFormatter
 from .experiments.corpus import command as prepare
+from .experiments.report import command as report
 from .version import __version__
 
 
@@ -37,7 +38,7 @@ def build_parser() -> ArgumentParser:
         _add_export,
         _add_import,
         _add_grow_vocabulary,
-        _add_report,
+        report.add_parser,
         _add_analyze,
     ):
         add(commands)
@@ -231,30 +232,6 @@ def _run_grow_vocabulary(args: Namespace) -> None:
     from .checkpoints import grow
 
     grow.grow_vocabulary(args.checkpoint, args.out, args.old, args.new, args.seed, args.force)
-
-
-def _add_report(commands: Any) -> None:
-    command = commands.add_parser(
-        "report", help="tables, significance and learning curves of a results.tsv"
-    )
-    command.add_argument("results", help="the results.tsv that scripts/evaluate.sh wrote")
-    command.add_argument(
-        "--out", metavar="DIR", help="where the report goes (default: report, beside results.tsv)"
-    )
-    command.add_argument(
-        "--recipes",
-        metavar="DIR",
-        default=os.path.join("nmt-experiments", "recipes"),
-        help="recipe files, for the published numbers (default: %(default)s)",
-    )
-    command.set_defaults(run=_run_report)
-
-
-def _run_report(args: Namespace) -> None:
-    from .experiments.report import page
-
-    out = args.out or os.path.join(os.path.dirname(os.path.abspath(args.results)), "report")
-    page.write(args.results, out, args.recipes)
 
 
 def _add_analyze(commands: Any) -> None:

@@ -15,6 +15,7 @@ from admin_fairseq.experiments import (
     scores,
 )
 from admin_fairseq.experiments.runs import evaluate
+from admin_fairseq.init_types import find_method
 from admin_fairseq.logs import read_generation
 from tests.experiments.test_train_script import script, tiny  # noqa: F401
 
@@ -206,6 +207,6 @@ def test_every_init_type_from_training_to_report(tiny):  # noqa: F811
     assert main(["report", str(tiny / "runs/tiny/results.tsv"), "--out", str(tiny / "out")]) == 0
     page = (tiny / "out" / "report.html").read_text()
     assert (
-        all(f"<td>{name}</td>" in page for name in types)
+        all(f"<td>{find_method(name).label}</td>" in page for name in types)
         and page.count("data:image/png;base64,") == 2
     ), "two means, two tables"

@@ -1,7 +1,6 @@
-"""The report: means, counts and significance against other code, and a page that needs no network."""
+"""The report's numbers: means, the best, updates to the common loss, and significance."""
 
-import html.parser
-import random
+import logging
 
 import numpy as np
 import pytest
@@ -10,102 +9,187 @@ from sacrebleu.significance import PairedTest
 
 from admin_fairseq.errors import AdminError
 from admin_fairseq.experiments import results
+from admin_fairseq.experiments.published import Published
 from admin_fairseq.experiments.recipe import RECIPES, read_published
-from admin_fairseq.experiments.report import page as report_page
-from admin_fairseq.experiments.report import significance
-from admin_fairseq.experiments.report import tables as report
-from tests.helpers import REPOSITORY
-
-WORDS = ["ein", "Hund", "läuft", "über", "die", "Wiese", "und", "bellt"]
-
-
-def write_run(folder, name, seed, wrong):
-    """A run's log and translation; ``wrong``: share of words that are wrong."""
-    rng, references = random.Random(seed), random.Random(7)
-    (folder / name).mkdir()
-    lines = []
-    for number in range(60):
-        reference = [references.choice(WORDS) for _ in range(8)]
-        hypothesis = [word if rng.random() > wrong else "x" for word in reference]
-        lines += [f"T-{number}\t{' '.join(reference)}", f"H-{number}\t-0.5\t{' '.join(hypothesis)}"]
-    (folder / name / "test.out").write_text("\n".join(lines) + "\n")
-    record = '| valid | {"valid_loss": "5", "valid_nll_loss": "%s", "valid_num_updates": "%d"}\n'
-    (folder / name / "train.log").write_text(record % (6.5, 10) + record % (4.5, 20))
-
-
-def row(run, init_type, seed, bleu, **more):
-    return {
-        "run": run,
-        "data": "iwslt14_de-en",
-        "subset": "test",
-        "init_type": init_type,
-        "depth": "6-6",
-        "seed": seed,
-        "bleu": bleu,
-        "averaged": "last 10 epochs",
-        "decoding": "beam 5",
-        **more,
-    }
+from admin_fairseq.experiments.report import curves, document, sections, significance, tables
+from admin_fairseq.logs import read_generation
+from tests.experiments.report_runs import full_row, row, write_log, write_run, write_table
 
 
 @pytest.fixture
 def table(tmp_path):
-    rows = []
-    for number, (init_type, seed, wrong) in enumerate(
-        [("default", 1, 0.4), ("default", 2, 0.4), ("adaptive", 1, 0.1)]
-    ):
-        write_run(tmp_path, f"r{number}", number, wrong)
-        rows.append(row(f"r{number}", init_type, seed, 30.0 + 1.7 * number))
-    rows.append(
-        row(
-            "r<b>",
-            "default",
-            3,
-            None,
-            diverged='at update 9: non-finite <loss> & "more"',
-            averaged=None,
-            decoding=None,
-        )
-    )
-    results.append(tmp_path / "results.tsv", rows)
-    return tmp_path / "results.tsv"
+    return write_table(tmp_path)
+
+
+def shown(section):
+    """The lines of a section's table as they are printed: method -> column -> text."""
+    printed = document.results_table(section, "", {})
+    lines = {}
+    for cells in printed.rows:
+        line = dict(zip(printed.columns, [cell.text for cell in cells]))
+        lines[line["method"]] = line
+    return lines
 
 
 @pytest.mark.parametrize("values", [[], [3.25], [1.0, 2.0, 4.5], [35.64, 35.5, 35.67, 35.1, 35.9]])
 def test_mean_and_deviation_against_numpy(values):
-    text = report.mean_sd(values)
+    text = tables.mean_sd(values)
     if len(values) > 1:
         assert text == f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f}"
     else:
         assert text == "".join(f"{value:.2f}" for value in values)
 
 
+@pytest.mark.parametrize(
+    ("values", "runs", "text"),
+    [
+        ((), 0, ""),
+        ((), 2, ""),
+        ((35.0,), 1, "35.00"),
+        ((35.0,), 3, "35.00 (1 of 3)"),
+        ((35.0, 36.0), 2, "35.50 ± 0.71"),
+        ((35.0, 36.0), 5, "35.50 ± 0.71 (2 of 5)"),
+    ],
+)
+def test_a_mean_over_fewer_seeds_than_were_run_is_marked(values, runs, text):
+    assert str(tables.Mean(values, runs)) == text
+
+
 def test_ours_stands_beside_the_papers(table):
-    (section,) = report.build(table, RECIPES)
-    lines = {line["init type"]: line for line in section["table"]}
-    assert list(lines) == ["default", "pre-ln", "adaptive"]
+    (section,) = sections.build(table)
+    lines = shown(section)
+    assert list(lines) == ["Post-LN", "Pre-LN", "Admin"]
     assert (
-        lines["default"]["published"] == "35.64 ± 0.23"
-        and lines["default"]["tokenised BLEU"] == "30.85 ± 1.20"
+        lines["Post-LN"]["published"] == "35.64 ± 0.23"
+        and lines["Post-LN"]["tokenised BLEU"] == "30.85 ± 1.20 (2 of 3)"
     )
-    assert lines["default"]["diverged"] == "1 of 3" and lines["default"]["seeds"] == "1 2 3"
-    assert (
-        lines["adaptive"]["tokenised BLEU"] == "33.40" and lines["adaptive"]["diverged"] == "0 of 1"
-    )
-    empty = lines["pre-ln"]
+    assert lines["Post-LN"]["diverged"] == "1 of 3" and lines["Post-LN"]["seeds"] == "1 2 3"
+    assert lines["Admin"]["tokenised BLEU"] == "33.40" and lines["Admin"]["diverged"] == "0 of 1"
+    empty = lines["Pre-LN"]
     assert empty["published"] == "35.50 ± 0.04"
-    assert not any(
-        empty[name]
-        for name in (*results.MEASURES.values(), "seeds", "diverged", "validation nll, bits")
-    )
+    assert not any(list(empty.values())[3:])
+    (pre_ln,) = (line for line in section.lines if line.method == "pre-ln")
+    assert list(pre_ln.means) == [*results.MEASURES, "valid_nll"]
+    assert not any(str(mean) for mean in pre_ln.means.values())
+    assert pre_ln.seeds == () and pre_ln.diverged == 0
+
+
+def test_words_of_old_files_and_aliases_are_one_method(tmp_path):
+    rows = [row("a", "default", 1, 30.0), row("b", "post-ln", 2, 31.0)]
+    rows += [row("c", "admin", 1, 32.0), row("d", "adaptive", 2, 33.0)]
+    rows.append(row("e", "my-own", 1, 34.0))
+    results.append(tmp_path / "results.tsv", rows)
+    (section,) = sections.build(tmp_path / "results.tsv")
+    numbers = {name: line["tokenised BLEU"] for name, line in shown(section).items()}
+    assert numbers == {
+        "Post-LN": "30.50 ± 0.71",
+        "Pre-LN": "",
+        "Admin": "32.50 ± 0.71",
+        "my-own": "34.00",
+    }
+
+
+def test_depths_are_in_order_of_their_numbers():
+    rows = [full_row(depth, "default", 1, 1.0, depth=depth) for depth in ("18-18", "6-6", "12-6")]
+    rows.append(full_row("x", "adaptive", 1, 1.0, depth="6-6"))
+    lines = tables.make_lines(rows, {("pre-ln", "12-6"): Published("1", "me")}, {})
+    assert [(line.depth, line.method) for line in lines] == [
+        ("6-6", "default"),
+        ("6-6", "adaptive"),
+        ("12-6", "default"),
+        ("12-6", "pre-ln"),
+        ("18-18", "default"),
+    ]
+
+
+def best(*rows):
+    papers = {("pre-ln", "6-6"): Published("99.0", "a paper")}
+    return tables.find_best(tables.make_lines(rows, papers, {}))
+
+
+def test_the_best_is_bold_at_each_depth_and_in_each_measure():
+    rows = [
+        full_row("a", "default", 1, 30.0, valid_nll=4.0),
+        full_row("b", "adaptive", 1, 31.0, valid_nll=5.0),
+        full_row("c", "default", 1, 40.0, depth="12-12"),
+        full_row("d", "adaptive", 1, 20.0, depth="12-12"),
+    ]
+    assert best(*rows) == {
+        ("6-6", "adaptive", "bleu"),
+        ("6-6", "default", "valid_nll"),
+        ("12-12", "default", "bleu"),
+    }
+    assert best(rows[0]) == set(), "nothing to be better than; papers do not compete"
+    assert best(*rows[2:]) == {("12-12", "default", "bleu")}
+
+
+def test_numbers_that_print_alike_are_equally_good():
+    rows = [full_row("a", "default", 1, 30.001), full_row("b", "adaptive", 1, 30.004)]
+    rows.append(full_row("c", "deepnet", 1, 29.99))
+    assert best(*rows) == {("6-6", "default", "bleu"), ("6-6", "adaptive", "bleu")}
+
+
+def test_a_method_of_which_a_run_diverged_is_never_the_best():
+    rows = [full_row("a", "default", 1, 50.0), full_row("b", "adaptive", 1, 30.0)]
+    rows.append(full_row("c", "default", 2, None, diverged="at update 1: plateau", valid_nll=1.0))
+    assert best(*rows) == {("6-6", "adaptive", "bleu")}
+
+
+CURVES = {
+    "a": [(10, 6.0), (20, 5.0), (30, 4.0)],
+    "b": [(10, 4.5), (20, 4.2), (30, 4.1)],
+    "c": [(10, 7.0), (20, 4.1), (30, 6.9)],
+    "d": [(10, 6.0), (20, float("nan"))],
+}
+
+
+def test_updates_to_the_common_loss_by_hand(tmp_path):
+    failed = {"averaged": None, "decoding": None, "diverged": "at update 20: plateau"}
+    rows = [row("a", "default", 2, 30.0), row("b", "adaptive", 1, 31.0)]
+    rows += [row("c", "default", 1, None, **failed), row("d", "deepnet", 1, None, **failed)]
+    rows.append(row("e", "default", 3, 32.0))
+    for name, curve in CURVES.items():
+        write_log(tmp_path, name, curve)
+    results.append(tmp_path / "results.tsv", rows)
+    (section,) = sections.build(tmp_path / "results.tsv")
+    assert section.common_loss == 4.1, "the larger of 4.0 and 4.1: c and d diverged"
+    updates = {line.method: line.updates for line in section.lines}
+    assert updates == {
+        "default": ("20", "30", "no log"),  # seeds 1, 2, 3: runs c, a, e
+        "pre-ln": (),
+        "adaptive": ("30",),
+        "deepnet": ("never",),
+    }
+    assert shown(section)["Post-LN"]["updates to the common loss"] == "20, 30, no log"
+    assert document.results_table(section, "", {}).notes[-1] == "Common loss: 4.10 bits a token"
+
+
+def test_there_is_no_common_loss_of_one_run_nor_where_all_diverged():
+    rows = [full_row("a", "default", 1, 1.0), full_row("b", "adaptive", 1, 1.0)]
+    assert curves.find_common_loss(rows, {"a": CURVES["a"]}) is None
+    assert curves.find_common_loss(rows, CURVES) == 4.1
+    failed = [{**one, "diverged": "at update 1: plateau"} for one in rows]
+    assert curves.find_common_loss(failed, CURVES) is None
+    assert curves.updates_to(None, rows, CURVES) == {}
+
+
+def test_validations_without_a_loss_are_passed_over(tmp_path):
+    write_log(tmp_path, "a", [(10, "6.5"), (20, "none of it"), (30, "nan"), (40, "5.0")])
+    write_log(tmp_path, "b", [])
+    log = tmp_path / "a" / "train.log"
+    log.write_text(log.read_text() + '| valid | {"valid_loss": "4", "valid_num_updates": "50"}\n')
+    rows = [full_row("a", "default", 1, 1.0), full_row("b", "default", 2, 1.0)]
+    found = curves.read_curves(rows, tmp_path)
+    assert list(found) == ["a"]
+    assert [update for update, _ in found["a"]] == [10, 30, 40]
+    assert curves.first_update_at(found["a"], 5.0) == 40
+    assert list(curves.name_curves(rows, found)) == ["Post-LN 6-6 seed 1"]
 
 
 def test_significance_is_sacrebleus(table):
-    (section,) = report.build(table, RECIPES)
-    (line,) = section["comparisons"]
-    assert line["seed"] == "1" and line["init types"] == "default, adaptive"
-    from admin_fairseq.logs import read_generation
-
+    (section,) = sections.build(table)
+    (line,) = section.comparisons
+    assert line.seed == 1 and line.methods == ("Post-LN", "Admin")
     (references, first), (_, second) = (
         read_generation(table.parent / name / "test.out") for name in ("r0", "r2")
     )
@@ -113,50 +197,50 @@ def test_significance_is_sacrebleus(table):
     _, scores = PairedTest(
         [("a", first), ("b", second)], {"BLEU": metric}, [references], "bs", n_samples=1000
     )()
-    assert line["p"] == f"{scores['BLEU'][1].p_value:.4f}" and float(line["p"]) < 0.05
+    assert line.p == scores["BLEU"][1].p_value and line.p < 0.05
+    (cells,) = document.significance_table(section.comparisons, "").rows
+    assert [cell.text for cell in cells] == [
+        "6-6",
+        "1",
+        "Post-LN, Admin",
+        f"{scores['BLEU'][0].score:.2f}, {scores['BLEU'][1].score:.2f}",
+        "<= 0.001",
+    ]
     assert significance.paired_bootstrap(first, first, references, samples=100)[2] == 1
     (table.parent / "r2" / "test.out").unlink()
-    assert report.build(table, RECIPES)[0]["comparisons"] == []
+    assert sections.build(table)[0].comparisons == []
 
 
-class Page(html.parser.HTMLParser):
-    """Counts that tags close in order, and collects what a browser would fetch."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.fetched, self.text = [], [], ""
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attributes):
-        assert tag not in ("script", "b"), "text was not escaped"
-        self.fetched += [
-            value for name, value in attributes if name in ("src", "href", "srcset", "data")
-        ]
-        self.open.append(tag)
-
-    def handle_startendtag(self, tag, attributes):
-        self.handle_starttag(tag, attributes)
-        self.open.pop()
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text += data
+@pytest.mark.parametrize(
+    ("p", "samples", "text"),
+    [
+        (1 / 1001, 1000, "<= 0.001"),
+        (2 / 1001, 1000, "0.002"),
+        (49.6 / 1001, 1000, "0.050"),
+        (1.0, 1000, "1.000"),
+        (1 / 101, 100, "<= 0.01"),
+        (2 / 101, 100, "0.020"),
+    ],
+)
+def test_p_at_the_floor_that_the_samples_allow(p, samples, text):
+    assert significance.format_p(p, samples) == text
 
 
-def test_the_page_stands_alone(table, tmp_path):
-    report_page.write(table, tmp_path / "out", RECIPES)
-    text = (tmp_path / "out" / "report.html").read_text()
-    page = Page(text)
-    assert page.open == [] and len(page.fetched) == 1
-    assert all(address.startswith("data:image/png;base64,") for address in page.fetched)
-    assert "url(" not in text and "@import" not in text
-    assert 'non-finite <loss> & "more"' in page.text
-    markdown = (tmp_path / "out" / "report.md").read_text()
-    assert "| 6-6 | pre-ln | 35.50 ± 0.04 |  |  |" in markdown
-    assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".png", ".md", ".html"}
+def test_outputs_of_two_test_sets_are_not_compared(table):
+    output = table.parent / "r2" / "test.out"
+    output.write_text(output.read_text().replace("T-0\t", "T-0\tanders ", 1))
+    with pytest.raises(AdminError, match="r0 and r2: their outputs of test are of two test sets"):
+        sections.build(table)
+
+
+def test_every_missing_translation_is_named(tmp_path, caplog):
+    rows = [row("a", "default", 1, 30.0), row("b", "adaptive", 1, 31.0)]
+    write_run(tmp_path, "c", 1, 0.1)
+    results.append(tmp_path / "results.tsv", [*rows, row("c", "deepnet", 1, 32.0)])
+    with caplog.at_level(logging.WARNING):
+        assert sections.build(tmp_path / "results.tsv")[0].comparisons == []
+    for name in ("a", "b"):
+        assert caplog.text.count(f"{name}/test.out is missing") == 1
 
 
 def test_every_published_number_of_the_recipes_can_be_read(tmp_path):
@@ -170,3 +254,19 @@ def test_every_published_number_of_the_recipes_can_be_read(tmp_path):
     with pytest.raises(AdminError) as error:
         read_published(tmp_path / "x.ini")
     assert "default 6-6" in str(error.value) and "adaptive = 3, me" in str(error.value)
+
+
+def test_recipes_of_ones_own_come_before_the_packages(table, tmp_path, caplog):
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "iwslt14_de-en.ini").write_text("[published]\npost-ln 6-6 = 12.3, me\n")
+    (section,) = sections.build(table, own)
+    published = {line.method: line.published for line in section.lines}
+    assert published == {"default": Published("12.3", "me"), "adaptive": None}
+    assert sections.find_published("wmt14_en-fr", sections.find_recipes(own))
+    # the name comes from results.tsv: it does not become a path
+    outside = "../own/iwslt14_de-en"
+    assert sections.find_published(outside, sections.find_recipes()) == {}
+    assert f"no recipe is called {outside}" in caplog.text
+    with pytest.raises(AdminError, match="--recipes .*nowhere: not a folder"):
+        sections.build(table, tmp_path / "nowhere")

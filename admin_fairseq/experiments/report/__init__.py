@@ -1,1 +1,12 @@
-"""From results.tsv to tables and pages: ours beside the papers', over seeds, with paired significance."""
+"""From results.tsv to a report: ours beside the papers', over seeds, with paired significance.
+
+- ``command``       the flags of ``admin-fairseq report``
+- ``sections``      results.tsv -> sections: what may stand in one table, and what belongs to it
+- ``tables``        the lines of one table: means over seeds, counts, the best
+- ``curves``        learning curves from the runs' logs, and updates to the common loss
+- ``significance``  paired bootstrap between translations of one test set
+- ``document``      sections -> blocks: order and words of the report, without a format
+- ``markdown``, ``html_page``, ``latex``  blocks -> text
+- ``csv_lines``     the lines of all tables as plain numbers
+- ``write``         all of it into a folder
+"""

@@ -1,186 +1,166 @@
-"""From results.tsv to tables: ours beside the papers', over seeds, with paired significance."""
+"""The lines of one table: a method at a depth, its means over seeds beside the paper's number."""
 
-import logging
 import statistics
-from collections import OrderedDict
-from itertools import combinations
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Optional
 
 from ...errors import AdminError
-from ...logs import read_generation, read_log
+from ...init_types import METHODS, find_method
 from .. import results
-from ..recipe import read_published
-from . import significance
+from ..published import Published
 
-logger = logging.getLogger(__name__)
+Row = dict[str, Any]  # one line of results.tsv: column -> value, None where it is empty
+
+DIGITS = 2
+# column of results.tsv -> name in tables
+MEASURES = {**results.MEASURES, "valid_nll": "validation nll, bits"}
+LOWER_IS_BETTER = {"valid_nll"}
 
 
-def mean_sd(values, digits=2):
-    """Return ``mean ± sample standard deviation`` as text; the number alone for one, empty for none."""
+def canonical(word: str) -> str:
+    """Return a method's canonical word; a word that is not in the vocabulary stays as it is."""
+    try:
+        return find_method(word).name
+    except AdminError:
+        # results of a plugin with methods of its own are reported too
+        return word
+
+
+def label(word: str) -> str:
+    """Return a method's name for tables and figures, such as ``Post-LN`` for ``default``."""
+    try:
+        return find_method(word).label
+    except AdminError:
+        return word
+
+
+def mean_sd(values: Sequence[float], digits: int = DIGITS) -> str:
+    """Return ``mean ± sample standard deviation``; one number alone, and no number as no text."""
     if not values:
         return ""
     mean = f"{statistics.mean(values):.{digits}f}"
-    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
+    if len(values) == 1:
+        return mean
+    return f"{mean} ± {statistics.stdev(values):.{digits}f}"
 
 
-def groups(rows):
-    """Return (data, variant, subset, averaged, decoding) -> its rows: what may stand in one table."""
-    found = OrderedDict()
-    # a diverged run has neither averaged nor decoded: it belongs to every table of its data, variant and subset
-    for row in rows:
-        if not row["diverged"]:
-            key = tuple(
-                row[name] or "" for name in ("data", "variant", "subset", "averaged", "decoding")
-            )
-            found.setdefault(key, []).append(row)
-    for row in rows:
-        if row["diverged"]:
-            key = tuple(row[name] or "" for name in ("data", "variant", "subset"))
-            same = [other for other in found if other[:3] == key]
-            for other in same or [(*key, "", "")]:
-                found.setdefault(other, []).append(row)
-    return found
+@dataclass(frozen=True)
+class Mean:
+    """A measure over seeds.
+
+    Attributes:
+        values: of the runs that have one and did not diverge.
+        runs: how many were run, diverged ones included.
+    """
+
+    values: tuple[float, ...]
+    runs: int
+
+    @property
+    def mean(self) -> Optional[float]:
+        """The mean, or None without a value."""
+        return statistics.mean(self.values) if self.values else None
+
+    @property
+    def sd(self) -> Optional[float]:
+        """The sample standard deviation, or None for fewer than two values."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else None
+
+    def __str__(self) -> str:
+        """Return ``35.64 ± 0.23``, and ``35.64 ± 0.23 (4 of 5)`` if a seed is missing in it."""
+        text = mean_sd(self.values)
+        if self.values and len(self.values) < self.runs:
+            text += f" ({len(self.values)} of {self.runs})"
+        return text
 
 
-def table(rows, papers):
-    """Return the lines of one table, dicts of text, by depth and init type.
+@dataclass(frozen=True)
+class Line:
+    """One line of a table.
+
+    Attributes:
+        method: its canonical word.
+        published: the paper's number, if there is one.
+        means: column of results.tsv -> its mean over seeds.
+        seeds: of the runs, in ascending order.
+        diverged: how many of the runs diverged.
+        updates: updates to the common loss, a number or a word for each seed.
+    """
+
+    depth: str
+    method: str
+    published: Optional[Published]
+    means: dict[str, Mean]
+    seeds: tuple[int, ...]
+    diverged: int
+    updates: tuple[str, ...]
+
+
+def make_lines(
+    rows: Sequence[Row],
+    papers: Mapping[tuple[str, str], Published],
+    updates: Mapping[str, str],
+) -> list[Line]:
+    """Return the lines of one table, by depth, and at each depth in the vocabulary's order.
 
     Args:
         rows: one group of results; runs that diverged count as such, and in no mean.
-        papers: (init type, depth) -> Published; lines without a run of ours have empty columns.
+        papers: (canonical word, depth) -> the published number; a line without a run of ours
+            has empty cells beside it.
+        updates: run -> its updates to the common loss; empty where that is not known.
     """
-    cells = OrderedDict((key, []) for key in papers)
+    runs: dict[tuple[str, str], list[Row]] = {key: [] for key in papers}
     for row in rows:
-        cells.setdefault((row["init_type"], row["depth"]), []).append(row)
+        runs.setdefault((canonical(row["init_type"]), row["depth"]), []).append(row)
     lines = []
-    for (init_type, depth), mine in sorted(
-        cells.items(), key=lambda cell: [int(n) for n in cell[0][1].split("-")]
-    ):
-        paper = papers.get((init_type, depth))
-        good = [row for row in mine if not row["diverged"]]
-        line = OrderedDict([("depth", depth), ("init type", init_type)])
-        line["published"] = paper.number if paper else ""
-        for column, name in results.MEASURES.items():
-            line[name] = mean_sd([row[column] for row in good if row[column] is not None])
-        line["validation nll, bits"] = mean_sd(
-            [row["valid_nll"] for row in good if row["valid_nll"] is not None]
+    for method, depth in sorted(runs, key=_order):
+        mine = sorted(runs[method, depth], key=lambda row: row["seed"])
+        trained = [row for row in mine if not row["diverged"]]
+        reached = [updates[row["run"]] for row in mine] if updates else []
+        line = Line(
+            depth=depth,
+            method=method,
+            published=papers.get((method, depth)),
+            means={column: _mean(column, trained, len(mine)) for column in MEASURES},
+            seeds=tuple(row["seed"] for row in mine),
+            diverged=len(mine) - len(trained),
+            updates=tuple(reached),
         )
-        line["seeds"] = " ".join(
-            str(row["seed"]) for row in sorted(mine, key=lambda row: row["seed"])
-        )
-        line["diverged"] = f"{len(mine) - len(good)} of {len(mine)}" if mine else ""
-        line["source of the published number"] = paper.source if paper else ""
         lines.append(line)
     return lines
 
 
-def comparisons(rows, folder):
-    """Return the paired tests between init types of the same depth and seed: dicts of text.
+def _mean(column: str, rows: Sequence[Row], runs: int) -> Mean:
+    return Mean(tuple(row[column] for row in rows if row[column] is not None), runs)
 
-    Runs whose translation is not there any more are left out, with a warning.
+
+def _order(key: tuple[str, str]) -> tuple[list[int], int]:
+    method, depth = key
+    names = [known.name for known in METHODS]
+    place = names.index(method) if method in names else len(names)
+    return [int(layers) for layers in depth.split("-")], place
+
+
+def find_best(lines: Sequence[Line]) -> set[tuple[str, str, str]]:
+    """Return (depth, method, column) of the best of ours, at each depth and in each measure.
+
+    Numbers that print alike are equally good. A method of which a run diverged is never the best,
+    whatever its other seeds reached; and where one method alone was run, there is no best.
     """
-    pairs = [
-        (a, b)
-        for a, b in combinations(rows, 2)
-        if a["depth"] == b["depth"]
-        and a["seed"] == b["seed"]
-        and a["init_type"] != b["init_type"]
-        and not a["diverged"]
-        and not b["diverged"]
-    ]
-    outputs, lines = {}, []
-    for pair in pairs:
-        for row in pair:
-            path = Path(folder) / row["run"] / f"{row['subset']}.out"
-            if path not in outputs:
-                outputs[path] = read_generation(path) if path.is_file() else None
-                if outputs[path] is None:
-                    logger.warning("%s: not there; its run is not tested for significance", path)
-        first, second = (
-            outputs[Path(folder) / row["run"] / f"{row['subset']}.out"] for row in pair
-        )
-        if first is None or second is None:
+    best = set()
+    for depth in {line.depth for line in lines}:
+        ours = [line for line in lines if line.depth == depth and line.seeds]
+        if len(ours) < 2:
             continue
-        if first[0] != second[0]:
-            raise AdminError(
-                f"{pair[0]['run']} and {pair[1]['run']}: their outputs of {pair[0]['subset']} are of two test sets"
-            )
-        before, after, p, signature = significance.paired_bootstrap(first[1], second[1], first[0])
-        names = OrderedDict([("depth", pair[0]["depth"]), ("seed", str(pair[0]["seed"]))])
-        names["init types"] = f"{pair[0]['init_type']}, {pair[1]['init_type']}"
-        names.update(
-            {
-                "tokenised BLEU": f"{before:.2f}, {after:.2f}",
-                "p": f"{p:.4f}",
-                "signature": signature,
-            }
-        )
-        lines.append(names)
-    return lines
-
-
-def curves(rows, folder):
-    """Return name -> validation curve [(updates, bits a token)] of the runs of a group, from their logs."""
-    found = OrderedDict()
-    for row in rows:
-        log = Path(folder) / row["run"] / "train.log"
-        points = [(record["num_updates"], float(record["nll_loss"])) for record in read_log(log)[1]]
-        if not points:
-            logger.warning("%s: no validation in it, or not there; its curve is missing", log)
-        else:
-            found[f"{row['init_type']} {row['depth']} seed {row['seed']}"] = points
-    return found
-
-
-def build(path, recipes):
-    """Return the sections of the report: dicts of heading, facts, tables and curves.
-
-    Args:
-        path: results.tsv.
-        recipes: the folder of recipe files, for the published numbers.
-    """
-    folder, sections = Path(path).resolve().parent, []
-    rows = results.read(path)
-    if not rows:
-        raise AdminError(f"{path}: no results in it yet")
-    for (data, variant, subset, averaged, decoding), mine in groups(rows).items():
-        papers = (
-            read_published(Path(recipes) / f"{data}.ini")
-            if subset == "test" and not variant
-            else {}
-        )
-        facts = OrderedDict(
-            [("variant", variant or "the recipe as it stands"), ("averaged", averaged)]
-        )
-        facts["decoding"] = decoding
-        for name in (
-            "updates",
-            "tokens_per_update",
-            "hardware",
-            "commit",
-            "versions",
-            "wall_clock",
-        ):
-            values = sorted({row[name] for row in mine if row[name] is not None})
-            unit = " s" if name == "wall_clock" else ""
-            facts[name.replace("_", " ")] = "; ".join(f"{value}{unit}" for value in values)
-        for name in ("bleu", "sacrebleu", "chrf"):
-            values = {row[name + "_signature"] for row in mine if row[name + "_signature"]}
-            facts[f"signature, {results.MEASURES[name]}"] = "; ".join(sorted(values))
-        diverged = [
-            f"{row['init_type']} {row['depth']} seed {row['seed']} {row['diverged']}"
-            for row in mine
-            if row["diverged"]
-        ]
-        facts["diverged"] = "; ".join(diverged)
-        sections.append(
-            {
-                "key": (data, variant, subset, averaged, decoding),
-                "heading": f"{data}, {subset}" + (f" ({variant})" if variant else ""),
-                "facts": {name: value for name, value in facts.items() if value},
-                "table": table(mine, papers),
-                "comparisons": comparisons(mine, folder),
-                "curves": curves(mine, folder),
-            }
-        )
-    return sections
+        for column in MEASURES:
+            means = {}
+            for line in ours:
+                mean = line.means[column].mean
+                if mean is not None and not line.diverged:
+                    means[line.method] = round(mean, DIGITS)
+            choose = min if column in LOWER_IS_BETTER else max
+            for method, mean in means.items():
+                if mean == choose(means.values()):
+                    best.add((depth, method, column))
+    return best

@@ -1,0 +1,58 @@
+"""The lines of all tables as comma-separated values, with plain numbers for other programs."""
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from .sections import Section
+from .tables import MEASURES, Line
+
+_SHARED = ["data", "variant", "subset", "averaged", "decoding"]
+_COUNTS = ["n_seeds_run", "n_diverged", "seeds", "common_loss", "updates_to_common_loss"]
+_PUBLISHED = ["published_mean", "published_sd", "published_failed", "published_source"]
+
+
+def render(sections: Sequence[Section]) -> str:
+    """Return one line for each method and depth of each section; numbers are not rounded.
+
+    ``MEASURE_mean``, ``_sd`` and ``_n`` are of the seeds that did not diverge; what does not apply
+    is empty. ``seeds`` and ``updates_to_common_loss`` hold a text for each seed, between
+    semicolons.
+    """
+    file = io.StringIO()
+    writer = csv.DictWriter(file, _columns(), lineterminator="\n")
+    writer.writeheader()
+    for section in sections:
+        for line in section.lines:
+            writer.writerow({**section.key._asdict(), **_values(section, line)})
+    return file.getvalue()
+
+
+def _columns() -> list[str]:
+    columns = [*_SHARED, "depth", "method"]
+    for measure in MEASURES:
+        columns += [f"{measure}_mean", f"{measure}_sd", f"{measure}_n"]
+    return [*columns, *_COUNTS, *_PUBLISHED]
+
+
+def _values(section: Section, line: Line) -> dict[str, Any]:
+    values: dict[str, Any] = {"depth": line.depth, "method": line.method}
+    for measure, mean in line.means.items():
+        values[f"{measure}_mean"] = mean.mean
+        values[f"{measure}_sd"] = mean.sd
+        values[f"{measure}_n"] = len(mean.values)
+    values["n_seeds_run"] = len(line.seeds)
+    values["n_diverged"] = line.diverged
+    values["seeds"] = ";".join(str(seed) for seed in line.seeds)
+    values["common_loss"] = section.common_loss
+    values["updates_to_common_loss"] = ";".join(line.updates)
+    if line.published:
+        failed = line.published.number == "failed"
+        # as printed, such as 35.64 ± 0.23: a number keeps its digits
+        number, _, sd = line.published.number.partition(" ± ")
+        values["published_mean"] = "" if failed else number
+        values["published_sd"] = sd
+        values["published_failed"] = int(failed)
+        values["published_source"] = line.published.source
+    return values

@@ -1,0 +1,118 @@
+"""Learning curves of runs, from their logs: drawn, and compared by updates to the common loss."""
+
+import logging
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from math import isfinite
+from pathlib import Path
+from typing import Optional
+
+from ...logs import read_log
+from .tables import Row, label
+
+logger = logging.getLogger(__name__)
+
+Curve = list[tuple[int, float]]  # (updates, validation nll in bits a token), in order of updates
+
+NEVER = "never"
+NO_LOG = "no log"
+
+
+def read_curves(rows: Iterable[Row], folder: Path) -> dict[str, Curve]:
+    """Return run -> its validation curve; a run without one is left out, with a warning.
+
+    Args:
+        folder: what the names of the runs are relative to: the folder of results.tsv.
+    """
+    curves: dict[str, Curve] = {}
+    # a run has a row for each test set, and one curve
+    for run in dict.fromkeys(row["run"] for row in rows):
+        log = folder / run / "train.log"
+        curve = _read_curve(log)
+        if curve:
+            curves[run] = curve
+        else:
+            logger.warning("%s is missing, or has no validation; its curve is not drawn", log)
+    return curves
+
+
+def _read_curve(log: Path) -> Curve:
+    _, records = read_log(log)
+    curve = []
+    for record in records:
+        # criteria other than cross entropy do not report it, and a damaged log may hold anything
+        bits = record.get("nll_loss")
+        if isinstance(bits, (int, float)):
+            curve.append((record["num_updates"], float(bits)))
+    return curve
+
+
+def find_common_loss(rows: Sequence[Row], curves: Mapping[str, Curve]) -> Optional[float]:
+    """Return the loss that all runs which did not diverge reached in the end, in bits a token.
+
+    It is the largest of their final validation losses; None if fewer than two runs of the group
+    have a curve, or all of them diverged.
+    """
+    known = [row for row in rows if row["run"] in curves]
+    finals = []
+    for row in known:
+        final = curves[row["run"]][-1][1]
+        if not row["diverged"] and isfinite(final):
+            finals.append(final)
+    if len(known) < 2 or not finals:
+        return None
+    return max(finals)
+
+
+def first_update_at(curve: Curve, loss: float) -> Optional[int]:
+    """Return the first validated update at which a curve is at ``loss`` or below it, or None."""
+    for update, value in curve:
+        if value <= loss:
+            return update
+    return None
+
+
+def updates_to(
+    loss: Optional[float], rows: Iterable[Row], curves: Mapping[str, Curve]
+) -> dict[str, str]:
+    """Return run -> updates to ``loss``, ``never`` or ``no log``; empty if there is no such loss.
+
+    Runs that diverged are asked as well: one may have reached the loss before.
+    """
+    updates: dict[str, str] = {}
+    if loss is None:
+        return updates
+    for row in rows:
+        run = row["run"]
+        if run not in curves:
+            updates[run] = NO_LOG
+            continue
+        update = first_update_at(curves[run], loss)
+        updates[run] = NEVER if update is None else str(update)
+    return updates
+
+
+def name_curves(rows: Iterable[Row], curves: Mapping[str, Curve]) -> dict[str, Curve]:
+    """Return ``Admin 6-6 seed 1`` -> curve, of the rows whose run has one."""
+    named = {}
+    for row in rows:
+        if row["run"] in curves:
+            name = f"{label(row['init_type'])} {row['depth']} seed {row['seed']}"
+            named[name] = curves[row["run"]]
+    return named
+
+
+def draw(path: Path, curves: Mapping[str, Curve]) -> None:
+    """Draw curves into a PNG file, which appears whole or not at all."""
+    # matplotlib takes longer to import than a report without figures takes to write
+    from ... import plots
+
+    part = path.with_name(f"{path.name}.part.png")
+    try:
+        plots.save_figure(
+            part,
+            lambda axis: plots.draw_curves(axis, curves, "validation nll per token (bits)"),
+        )
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,229 @@
+"""Sections -> blocks: the order and the words of the report, without a format.
+
+Results come first, then significance and learning curves, and where the numbers come from last.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from string import ascii_uppercase
+from typing import Union
+
+from .sections import Key, Section
+from .significance import SAMPLES, Comparison, format_p
+from .tables import MEASURES, Line, find_best, label
+
+MEANS = (
+    "Means are over the seeds that did not diverge; ± is the sample standard deviation. "
+    "(2 of 3): over 2 of the 3 seeds that were run. Bold: the best of ours at its depth, among "
+    "methods of which no run diverged. Empty cells: not run by us."
+)
+COMMON_LOSS = (
+    "Updates to the common loss, for each seed: the first validation at which it reaches the "
+    "largest final validation loss of the runs in the table that did not diverge, or never."
+)
+PAIRED = (
+    "Paired bootstrap on tokenised BLEU, per seed: p of the second method against the first. "
+    f"{SAMPLES:,} samples cannot tell a p below {1 / SAMPLES:g} from it."
+)
+UPDATES = "updates to the common loss"
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A heading of level 1 (the report) to 3 (a section)."""
+
+    level: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """Running text."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A list of names with their texts."""
+
+    items: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table."""
+
+    text: str
+    bold: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; ``title`` is for formats in which it stands without its heading."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    notes: Sequence[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture in the report's folder."""
+
+    name: str
+    title: str
+
+
+Block = Union[Heading, Paragraph, Facts, Table, Picture]
+
+
+def compose(sections: Sequence[Section], pictures: Mapping[Key, str]) -> list[Block]:
+    """Return the report as blocks.
+
+    Args:
+        sections: of the report, in order.
+        pictures: the file names of the learning curves, for the sections that have some.
+    """
+    letters = name_variants(sections)
+    titles = {section.key: title(section.key, letters) for section in sections}
+    blocks: list[Block] = [Heading(1, "Report"), Heading(2, "Results"), Paragraph(MEANS)]
+    if any(section.common_loss is not None for section in sections):
+        blocks.append(Paragraph(COMMON_LOSS))
+    for section in sections:
+        blocks.append(Heading(3, titles[section.key]))
+        blocks.append(results_table(section, f"Results: {titles[section.key]}", letters))
+
+    tested = [section for section in sections if section.comparisons]
+    if tested:
+        blocks += [Heading(2, "Significance"), Paragraph(PAIRED)]
+    for section in tested:
+        blocks.append(Heading(3, titles[section.key]))
+        name = f"Significance: {titles[section.key]}"
+        blocks.append(significance_table(section.comparisons, name))
+
+    drawn = [section for section in sections if section.key in pictures]
+    if drawn:
+        blocks.append(Heading(2, "Learning curves"))
+    for section in drawn:
+        blocks.append(Heading(3, titles[section.key]))
+        blocks.append(Picture(pictures[section.key], f"Learning curves: {titles[section.key]}"))
+
+    blocks.append(Heading(2, "Provenance"))
+    for section in sections:
+        blocks += [Heading(3, titles[section.key]), Facts(section.facts)]
+    return blocks
+
+
+def name_variants(sections: Sequence[Section]) -> dict[str, str]:
+    """Return variant -> short name: A, B, ..., Z, AA, AB, ... in the order of the sections.
+
+    The flags that make a variant are too long for headings; notes and provenance have them in full.
+    """
+    letters: dict[str, str] = {}
+    for section in sections:
+        variant = section.key.variant
+        if variant and variant not in letters:
+            letters[variant] = _letters(len(letters))
+    return letters
+
+
+def _letters(number: int) -> str:
+    name = ""
+    number += 1
+    while number:
+        number, place = divmod(number - 1, len(ascii_uppercase))
+        name = ascii_uppercase[place] + name
+    return name
+
+
+def title(key: Key, letters: Mapping[str, str]) -> str:
+    """Return ``iwslt14_de-en, test, variant A, last 10 epochs, beam 5``."""
+    variant = f"variant {letters[key.variant]}" if key.variant else ""
+    parts = [key.data, key.subset, variant, key.averaged, key.decoding]
+    return ", ".join(part for part in parts if part)
+
+
+def results_table(section: Section, name: str, letters: Mapping[str, str]) -> Table:
+    """Return a section's table: ours beside the papers'. Measures that nobody has are left out."""
+    lines = section.lines
+    measures = {}
+    for column, heading in MEASURES.items():
+        if any(line.means[column].values for line in lines):
+            measures[column] = heading
+    has_published = any(line.published for line in lines)
+    has_updates = section.common_loss is not None
+
+    columns = ["depth", "method"]
+    if has_published:
+        columns.append("published")
+    columns += [*measures.values(), "seeds", "diverged"]
+    if has_updates:
+        columns.append(UPDATES)
+
+    best = find_best(lines)
+    sources = _number_sources(lines)
+    rows = []
+    for line in lines:
+        row = [Cell(line.depth), Cell(label(line.method))]
+        if has_published:
+            row.append(Cell(_published(line, sources)))
+        for column in measures:
+            is_best = (line.depth, line.method, column) in best
+            row.append(Cell(str(line.means[column]), is_best))
+        row.append(Cell(" ".join(str(seed) for seed in line.seeds)))
+        row.append(Cell(f"{line.diverged} of {len(line.seeds)}" if line.seeds else ""))
+        if has_updates:
+            row.append(Cell(", ".join(line.updates)))
+        rows.append(row)
+    return Table(name, columns, rows, _notes(section, sources, letters))
+
+
+def _number_sources(lines: Sequence[Line]) -> dict[str, int]:
+    sources: dict[str, int] = {}
+    for line in lines:
+        if line.published:
+            sources.setdefault(line.published.source, len(sources) + 1)
+    return sources
+
+
+def _published(line: Line, sources: Mapping[str, int]) -> str:
+    if not line.published:
+        return ""
+    if len(sources) == 1:
+        return line.published.number
+    return f"{line.published.number} [{sources[line.published.source]}]"
+
+
+def _notes(section: Section, sources: Mapping[str, int], letters: Mapping[str, str]) -> list[str]:
+    notes = []
+    variant = section.key.variant
+    if variant:
+        notes.append(f"Variant {letters[variant]}: {variant}")
+    if len(sources) == 1:
+        notes.append(f"Published: {', '.join(sources)}")
+    elif sources:
+        numbered = [f"[{number}] {source}" for source, number in sources.items()]
+        notes.append(f"Published: {'; '.join(numbered)}")
+    if section.common_loss is not None:
+        notes.append(f"Common loss: {section.common_loss:.2f} bits a token")
+    return notes
+
+
+def significance_table(comparisons: Sequence[Comparison], name: str) -> Table:
+    """Return the paired tests of a section as a table."""
+    rows = []
+    for comparison in comparisons:
+        before, after = comparison.bleu
+        texts = [
+            comparison.depth,
+            str(comparison.seed),
+            ", ".join(comparison.methods),
+            f"{before:.2f}, {after:.2f}",
+            format_p(comparison.p),
+        ]
+        rows.append([Cell(text) for text in texts])
+    signatures = sorted({comparison.signature for comparison in comparisons})
+    columns = ["depth", "seed", "methods", "tokenised BLEU", "p"]
+    return Table(name, columns, rows, [f"Signature: {'; '.join(signatures)}"])

@@ -1,0 +1,65 @@
+"""The report as files."""
+
+import hashlib
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Union
+
+from ...errors import AdminError
+from ...files import replacing
+from . import csv_lines, curves, html_page, latex, markdown
+from .document import compose
+from .sections import Key, Section, build
+
+logger = logging.getLogger(__name__)
+
+
+def write_report(
+    path: Union[str, Path], out: Union[str, Path], recipes: Union[str, Path, None] = None
+) -> None:
+    """Write ``report.md``, ``.html``, ``.tex``, ``.csv`` and the learning curves into a folder.
+
+    Args:
+        path: results.tsv.
+        out: the folder of the report; it is made.
+        recipes: a folder of recipe files whose published numbers come before the package's.
+
+    Raises:
+        AdminError: if results.tsv is damaged or holds nothing, or ``out`` cannot be written.
+    """
+    sections = build(path, recipes)
+    out = Path(out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        pictures = _draw_curves(sections, out)
+        blocks = compose(sections, pictures)
+        texts = {
+            "report.md": markdown.render(blocks),
+            "report.html": html_page.render(blocks, out),
+            "report.tex": latex.render(blocks),
+            "report.csv": csv_lines.render(sections),
+        }
+        for name, text in texts.items():
+            with replacing(str(out / name)) as file:
+                file.write(text.encode("utf-8"))
+    except OSError as error:
+        raise AdminError(f"--out {out}: cannot be written: {error}") from None
+    logger.info("%s; beside it: report.md, report.tex, report.csv", out / "report.html")
+
+
+def _draw_curves(sections: Sequence[Section], out: Path) -> dict[Key, str]:
+    pictures = {}
+    for section in sections:
+        if section.curves:
+            pictures[section.key] = _picture_name(section.key)
+            curves.draw(out / pictures[section.key], section.curves)
+    return pictures
+
+
+def _picture_name(key: Key) -> str:
+    # a variant is too long for a name: the digest tells sections of one test set apart
+    digest = hashlib.sha256(repr(tuple(key)).encode()).hexdigest()[:8]
+    readable = re.sub(r"[^\w.-]+", "-", f"{key.data}-{key.subset}")
+    return f"{readable}-{digest}.png"
