@@ -168,7 +168,8 @@ def test_embeddings_that_are_not_there():
     "words",
     [
         "CUDA out of memory. Tried to allocate 2.00 GiB",
-        "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes",
+        "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: "
+        "you tried to allocate 8 bytes",
         "DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes",
     ],
 )
