@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from admin_fairseq.errors import AdminError
 from admin_fairseq.init_types import analytic_omega, deepnorm_scales
-from admin_fairseq.residual import ConstantResidual, OmegaResidual, ReZeroResidual, named_sites
+from admin_fairseq.residual import ConstantResidual, OmegaResidual, ReZeroResidual
+from admin_fairseq.sites import named_sites
 from tests.commands.test_workflow import generate, hypotheses, training_losses
 from tests.helpers import batch, build, run, train
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from admin_fairseq import layers
-from admin_fairseq.residual import named_sites
+from admin_fairseq.sites import named_sites
 from tests.helpers import adaptive, batch, build, task
 
 VARIANTS = {

@@ -1,17 +1,24 @@
 """Checkpoints: reading and writing them, and models from them.
 
-- ``verify``    is the file what was written: checksums, finite weights
-- ``flags``     the flags in it, checked before anything is made of them
-- ``read``      reading and writing
-- ``rebuild``   from a checkpoint to its model
-- ``assemble``  a checkpoint from flags and weights
+- ``verify``        is the file what was written: checksums, finite weights
+- ``flag_types``    of what type, and of what size, each flag may be
+- ``flags``         the flags in it, checked before anything is made of them
+- ``read``          reading and writing
+- ``dictionaries``  those that a model is built with
+- ``rebuild``       from a checkpoint to its model
+- ``assemble``      a checkpoint from flags and weights
+- ``output``        may this file be written
+- ``average``       the mean of several: ``admin-fairseq average``
+- ``authors``       those of the authors' code: ``admin-fairseq import``
+- ``grow``          with a larger vocabulary: ``admin-fairseq grow-vocabulary``
 """
 
 from .assemble import assemble, cfg_of
-from .read import load_checkpoint, read, save_checkpoint
+from .dictionaries import load_dictionary, task_of
+from .output import check_output
+from .read import State, load_checkpoint, read, save_checkpoint
 from .rebuild import (
     check_architecture,
-    check_layers,
     construct,
     current_names,
     rebuild,
@@ -22,19 +29,22 @@ from .rebuild import (
 from .verify import check_file, check_finite
 
 __all__ = [
+    "State",
     "assemble",
     "cfg_of",
     "check_architecture",
     "check_file",
     "check_finite",
-    "check_layers",
+    "check_output",
     "construct",
     "current_names",
     "load_checkpoint",
+    "load_dictionary",
     "read",
     "rebuild",
     "restore",
     "save_checkpoint",
     "stored_args",
+    "task_of",
     "whole",
 ]

@@ -3,7 +3,7 @@
 import logging
 import warnings
 from argparse import Namespace
-from typing import Any, Dict, List, Optional
+from typing import Any, Optional, cast
 
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from omegaconf import OmegaConf
@@ -11,8 +11,15 @@ from omegaconf import OmegaConf
 from ..errors import AdminError
 from ..weights import Weights
 
+_NOTHING_HAPPENED = {
+    "criterion_name": None,
+    "optimizer_name": None,
+    "lr_scheduler_state": {"best": None},
+    "num_updates": 0,
+}
 
-def cfg_of(args: Namespace) -> Dict[str, Any]:
+
+def cfg_of(args: Namespace) -> dict[str, Any]:
     """Return flags in the layout in which today's fairseq stores them, section by section.
 
     Raises:
@@ -25,29 +32,26 @@ def cfg_of(args: Namespace) -> Dict[str, Any]:
             cfg = convert_namespace_to_omegaconf(args)
     except Exception as error:  # hydra raises its own for flags that are unknown or of another type
         raise AdminError(f"fairseq cannot read these flags: {error}") from None
-    return OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+    return cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True, enum_to_str=True))
 
 
 def assemble(
-    cfg: Dict[str, Any],
+    cfg: dict[str, Any],
     weights: Weights,
-    history: Optional[List[Dict[str, Any]]] = None,
-    task_state: Optional[Dict[str, Any]] = None,
-    extra_state: Optional[Dict[str, Any]] = None,
-) -> Dict[str, Any]:
-    """Return a checkpoint that fairseq loads, without an optimizer's state: ``history`` and the rest may be another's."""
-    nothing = {
-        "criterion_name": None,
-        "optimizer_name": None,
-        "lr_scheduler_state": {"best": None},
-        "num_updates": 0,
-    }
+    history: Optional[list[dict[str, Any]]] = None,
+    task_state: Optional[dict[str, Any]] = None,
+    extra_state: Optional[dict[str, Any]] = None,
+) -> dict[str, Any]:
+    """Return a checkpoint that fairseq loads, without an optimizer's state.
+
+    ``history``, ``task_state`` and ``extra_state`` may be those of the checkpoint it was made from.
+    """
     return {
         "args": None,
         "cfg": cfg,
         "model": weights,
         "criterion": None,
-        "optimizer_history": [{**nothing, **item} for item in history or [{}]],
+        "optimizer_history": [{**_NOTHING_HAPPENED, **item} for item in history or [{}]],
         "task_state": task_state or {},
         "extra_state": {"train_iterator": {"epoch": 1}, **(extra_state or {})},
     }

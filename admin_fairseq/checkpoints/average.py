@@ -1,4 +1,4 @@
-"""Average checkpoints: the mean of their weights (omegas included). fairseq's script is in no wheel.
+"""Averaging checkpoints: the mean of weights, omegas included. fairseq's script is in no wheel.
 
 Averaging the last epochs is part of the papers' recipes. Average before folding, not after.
 """
@@ -6,129 +6,22 @@ Averaging the last epochs is part of the papers' recipes. Average before folding
 import logging
 import os
 import re
+from collections.abc import Sequence
+from typing import Optional
 
 import torch
 
 from ..errors import AdminError, raise_all
-from ..weights import differences
-from . import check_finite, load_checkpoint, save_checkpoint
+from ..weights import Weights, differences
+from .read import State, load_checkpoint, save_checkpoint
+from .verify import check_finite
 
 logger = logging.getLogger(__name__)
-EMA = ("ema", "ema_fp32_params")  # where fairseq keeps the EMA in extra_state
+_EMA = ("ema", "ema_fp32_params")  # where fairseq keeps the EMA in extra_state
+_HALVES = (torch.float16, torch.bfloat16)
 
 
-def find_checkpoints(folder, count, by_updates=False, upper_bound=None, suffix=None):
-    """Return the last ``count`` checkpoints of a ``--save-dir``, newest first.
-
-    Args:
-        folder: the ``--save-dir``.
-        count: how many.
-        by_updates: take ``checkpoint_EPOCH_UPDATES.pt`` by updates, not ``checkpointEPOCH.pt`` by epoch.
-        upper_bound: ignore those after this epoch, or update.
-        suffix: the training's ``--checkpoint-suffix``; None is the only one that is there.
-
-    Raises:
-        AdminError: if there are fewer, or checkpoints of several suffixes and none without.
-    """
-    pattern = re.compile(
-        r"checkpoint_\d+_(\d+)(\D.*)?\.pt" if by_updates else r"checkpoint(\d+)(\D.*)?\.pt"
-    )
-    if not os.path.isdir(folder):
-        raise AdminError(f"--inputs {folder}: no such folder")
-    by_suffix = {}
-    for name in os.listdir(folder):
-        match = pattern.fullmatch(name)
-        if match and (upper_bound is None or int(match[1]) <= upper_bound):
-            by_suffix.setdefault(match[2] or "", []).append(
-                (int(match[1]), os.path.join(folder, name))
-            )
-    if suffix is None and "" not in by_suffix and len(by_suffix) > 1:
-        raise AdminError(
-            f"--inputs {folder}: holds checkpoints of several trainings; name one with --checkpoint-suffix: "
-            + ", ".join(sorted(by_suffix))
-        )
-    if suffix is None:
-        suffix = "" if "" in by_suffix or not by_suffix else next(iter(by_suffix))
-    found = by_suffix.get(suffix, [])
-    if len(found) < count:
-        kind = "update" if by_updates else "epoch"
-        raise AdminError(
-            f"--inputs {folder}: {count} {kind} checkpoints wanted, {len(found)} found; ask for fewer, or "
-            "train with --keep-last-epochs or --keep-interval-updates large enough"
-        )
-    return [path for _, path in sorted(found, reverse=True)[:count]]
-
-
-def average(paths, ema=False):
-    """Return a checkpoint whose weights are the mean of those in ``paths``.
-
-    Means are computed in float64. Half-precision weights come out as float32. All else is that of
-    the first checkpoint, without what belongs to that checkpoint's weights alone: its optimizer's state, and its EMA.
-
-    Args:
-        ema: average the exponential moving averages that ``--store-ema`` keeps, instead of the weights.
-
-    Raises:
-        AdminError: if a file cannot be read, has no EMA, or the models differ.
-    """
-    result, sums, dtypes = None, {}, {}
-    for path in paths:
-        state = load_checkpoint(path)
-        weights = ema_weights(state, path) if ema else state["model"]
-        if result is None:
-            result = state
-            dtypes = {name: weight.dtype for name, weight in weights.items()}
-            sums = {name: weight.double() for name, weight in weights.items()}
-            continue
-        _check_same_model(paths[0], sums, path, weights)
-        for name, weight in weights.items():
-            sums[name] += weight.double()
-    halves = (torch.float16, torch.bfloat16)
-    result["model"] = {
-        name: (total / len(paths)).to(torch.float32 if dtypes[name] in halves else dtypes[name])
-        for name, total in sums.items()
-    }
-    result.pop("last_optimizer_state", None)
-    for name in EMA:
-        (result.get("extra_state") or {}).pop(name, None)
-    return result
-
-
-def ema_weights(state, path):
-    """Return the EMA that a checkpoint of ``--store-ema`` holds: the float32 one, where there is one.
-
-    Raises:
-        AdminError: if there is none, it lacks weights of the model, or some are not finite.
-    """
-    kept = state.get("extra_state") or {}
-    found = kept.get("ema_fp32_params") or kept.get("ema")
-    if not found:
-        raise AdminError(f"{path}: holds no EMA; train with --store-ema, or average without --ema")
-    weights = {
-        **{name: weight for name, weight in state["model"].items() if "version" in name},
-        **found,
-    }
-    raise_all(
-        f"{path}: its EMA is not of its model (fairseq's EMA loses the final LayerNorms of Pre-LN models where this plugin "
-        "is not there); average without --ema:",
-        differences(state["model"], weights),
-    )
-    check_finite(weights, f"{path}, its EMA")
-    return weights
-
-
-def _check_same_model(first_path, first, path, weights):
-    problems = [f"only in {first_path}: {name}" for name in first if name not in weights]
-    problems += [f"only in {path}: {name}" for name in weights if name not in first]
-    problems += [
-        f"{name}: {tuple(first[name].shape)} and {tuple(weights[name].shape)}"
-        for name in first
-        if name in weights and first[name].shape != weights[name].shape
-    ]
-    raise_all(f"{path} is not the same model as {first_path}:", problems)
-
-
-def average_to_file(paths, output, ema=False):
+def average_to_file(paths: Sequence[str], output: str, ema: bool = False) -> None:
     """Average ``paths`` (their EMAs, if ``ema``) and write the result to ``output``.
 
     Raises:
@@ -140,6 +33,129 @@ def average_to_file(paths, output, ema=False):
         raise AdminError(f"--output {output}: its folder does not exist")
     for path in paths:
         logger.info("averaging %s", path)
-    mean = average(paths, ema)
-    save_checkpoint(mean, output)
+    save_checkpoint(average(paths, ema), output)
     logger.info("average of %d checkpoints written to %s", len(paths), output)
+
+
+def find_checkpoints(
+    folder: str,
+    count: int,
+    by_updates: bool = False,
+    upper_bound: Optional[int] = None,
+    suffix: Optional[str] = None,
+) -> list[str]:
+    """Return the last ``count`` checkpoints of a ``--save-dir``, newest first.
+
+    Args:
+        folder: the ``--save-dir``.
+        count: how many.
+        by_updates: take ``checkpoint_EPOCH_UPDATES.pt`` by updates, not ``checkpointEPOCH.pt`` by
+            epoch.
+        upper_bound: ignore those after this epoch, or update.
+        suffix: the training's ``--checkpoint-suffix``; None is for the only one in the folder.
+
+    Raises:
+        AdminError: if there are fewer, or checkpoints of several suffixes and none without.
+    """
+    if not os.path.isdir(folder):
+        raise AdminError(f"--inputs {folder}: no such folder")
+    by_suffix = _checkpoints_by_suffix(folder, by_updates, upper_bound)
+    if suffix is None:
+        if "" not in by_suffix and len(by_suffix) > 1:
+            raise AdminError(
+                f"--inputs {folder}: holds checkpoints of several trainings; name one with "
+                f"--checkpoint-suffix: {', '.join(sorted(by_suffix))}"
+            )
+        suffix = "" if "" in by_suffix else next(iter(by_suffix), "")
+    found = by_suffix.get(suffix, [])
+    if len(found) < count:
+        kind = "update" if by_updates else "epoch"
+        raise AdminError(
+            f"--inputs {folder}: {count} {kind} checkpoints asked for, {len(found)} found; ask for "
+            "fewer, or train with --keep-last-epochs or --keep-interval-updates large enough"
+        )
+    return [path for _, path in sorted(found, reverse=True)[:count]]
+
+
+def _checkpoints_by_suffix(
+    folder: str, by_updates: bool, upper_bound: Optional[int]
+) -> dict[str, list[tuple[int, str]]]:
+    """Return suffix -> [(epoch or update, path)]."""
+    number = r"_\d+_(\d+)" if by_updates else r"(\d+)"
+    pattern = re.compile(rf"checkpoint{number}(\D.*)?\.pt")
+    found: dict[str, list[tuple[int, str]]] = {}
+    for name in os.listdir(folder):
+        match = pattern.fullmatch(name)
+        if match and (upper_bound is None or int(match[1]) <= upper_bound):
+            one = (int(match[1]), os.path.join(folder, name))
+            found.setdefault(match[2] or "", []).append(one)
+    return found
+
+
+def average(paths: Sequence[str], ema: bool = False) -> State:
+    """Return a checkpoint whose weights are the mean of those in ``paths``.
+
+    Means are computed in float64. Half-precision weights come out as float32. All else is that of
+    the first checkpoint, without what belongs to that checkpoint's weights alone: its optimizer's
+    state, and its EMA.
+
+    Args:
+        paths: of the checkpoints, one or more.
+        ema: average the exponential moving averages that ``--store-ema`` keeps, instead of the
+            weights.
+
+    Raises:
+        AdminError: if a file cannot be read, has no EMA, or the models differ.
+    """
+    result = load_checkpoint(paths[0])
+    first = _weights_to_average(result, paths[0], ema)
+    dtypes = {name: weight.dtype for name, weight in first.items()}
+    # one running sum: as many checkpoints as one likes fit into memory, one at a time
+    sums = {name: weight.double() for name, weight in first.items()}
+    for path in paths[1:]:
+        weights = _weights_to_average(load_checkpoint(path), path, ema)
+        _check_same_model(paths[0], sums, path, weights)
+        for name, weight in weights.items():
+            sums[name] += weight.double()
+    means = {}
+    for name, total in sums.items():
+        dtype = torch.float32 if dtypes[name] in _HALVES else dtypes[name]
+        means[name] = (total / len(paths)).to(dtype)
+    result["model"] = means
+    # these belong to the first checkpoint's weights, and no training continues from a mean
+    result.pop("last_optimizer_state", None)
+    for name in _EMA:
+        (result.get("extra_state") or {}).pop(name, None)
+    return result
+
+
+def _weights_to_average(state: State, path: str, ema: bool) -> Weights:
+    """Return a checkpoint's weights, or the EMA that ``--store-ema`` kept, in float32 if it has it.
+
+    Raises:
+        AdminError: if there is no EMA, it lacks weights of the model, or some are not finite.
+    """
+    if not ema:
+        return state["model"]
+    kept = state.get("extra_state") or {}
+    found = kept.get("ema_fp32_params") or kept.get("ema")
+    if not found:
+        raise AdminError(f"{path}: holds no EMA; train with --store-ema, or average without --ema")
+    versions = {name: weight for name, weight in state["model"].items() if "version" in name}
+    weights = {**versions, **found}
+    raise_all(
+        f"{path}: its EMA is not of its model (without this plugin fairseq's EMA loses the final "
+        "LayerNorms of Pre-LN models); average without --ema:",
+        differences(state["model"], weights),
+    )
+    check_finite(weights, f"{path}, its EMA")
+    return weights
+
+
+def _check_same_model(first_path: str, first: Weights, path: str, weights: Weights) -> None:
+    problems = [f"only in {first_path}: {name}" for name in first if name not in weights]
+    problems += [f"only in {path}: {name}" for name in weights if name not in first]
+    for name, weight in weights.items():
+        if name in first and first[name].shape != weight.shape:
+            problems.append(f"{name}: {tuple(first[name].shape)} and {tuple(weight.shape)}")
+    raise_all(f"{path} is not the same model as {first_path}:", problems)

@@ -1,10 +1,11 @@
-"""Mends for fairseq on today's Python, torch and numpy; each does nothing where fairseq is sound.
+"""Workarounds for fairseq on today's Python, torch and numpy.
 
-Importing the package applies them: ``--user-dir`` imports it while the command line is parsed,
-before any file is read. What is broken was measured on ve-fairseq 0.12.3 (fairseq's main branch)
-with torch 2.13 and numpy 2.3. One module an idea:
+Each is tested for, and does nothing where fairseq is sound. Importing the plugin applies them:
+``--user-dir`` imports it while the command line is parsed, before any file is read. What is broken
+was measured on ve-fairseq 0.12.3 (fairseq's main branch) with torch 2.13 and numpy 2.3. One module
+an idea:
 
-- ``loading``       torch.load, which refuses what fairseq keeps in its checkpoints, and takes damaged ones
+- ``loading``       torch.load refuses what fairseq keeps in its checkpoints, and takes damaged ones
 - ``saving``        what fairseq saves becomes plain values
 - ``evaluation``    flags are read, and not run
 - ``save_dir``      one training a folder
@@ -19,7 +20,10 @@ with torch 2.13 and numpy 2.3. One module an idea:
 - ``numpy_names``   names that numpy 2 no longer has
 - ``precision``     ``--bf16``
 - ``shutdown``      ending a process in the middle of an epoch
-- ``marks``         which functions are mends already
+- ``marks``         which functions have their workaround already
+
+The modules import fairseq inside of their functions: while it is imported it logs about
+tensorboardX, even to those who only read a table, and :func:`apply` silences that first.
 """
 
 import atexit
@@ -42,9 +46,8 @@ from .sharding import shard_generation
 from .shutdown import stop_data_loading
 
 
-def apply():
-    """Apply every mend. Applying them twice changes nothing."""
-    # fairseq asks for tensorboardX on import, even of those who read a table
+def apply() -> None:
+    """Apply every workaround. Applying them twice changes nothing."""
     logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.WARNING)
     allow_checkpoint_classes()
     trust_broadcasts()

@@ -1,14 +1,17 @@
 """A subset in several parts: ``train``, ``train1``, ``train2``; ``--combine-val``."""
 
 import functools
+from collections.abc import Sequence
+from typing import Any, Union
 
 from .marks import is_mended, mark
 
 
-def join_parts_without_upsampling():
-    """``--upsample-primary`` is -1 by default, fairseq's word for "off", and is taken for a number of copies.
+def join_parts_without_upsampling() -> None:
+    """Have ``--upsample-primary -1`` mean one copy.
 
-    The first part then has minus its length, and training ends in a traceback. Here -1 is one copy.
+    -1 is the default value, fairseq's word for "off", but is used as a number of copies: the first
+    part then has minus its length, and training ends in a traceback.
     """
     from fairseq.data import ConcatDataset
 
@@ -17,7 +20,7 @@ def join_parts_without_upsampling():
         return
 
     @functools.wraps(original)
-    def __init__(self, datasets, sample_ratios=1):
+    def __init__(self: Any, datasets: Any, sample_ratios: Union[int, Sequence[int]] = 1) -> None:
         if not isinstance(sample_ratios, int):
             sample_ratios = [1 if ratio == -1 else ratio for ratio in sample_ratios]
         original(self, datasets, sample_ratios)

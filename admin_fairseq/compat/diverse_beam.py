@@ -1,18 +1,22 @@
 """``--diverse-beam-groups``: each sentence of a batch by its own words."""
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import torch
 
 from .marks import is_mended, mark
 
 
-def count_diversity_by_row():
-    """fairseq's diverse beam search keeps a row a sentence, and looks it up by the sentence's number in the data set.
+def count_diversity_by_row() -> None:
+    """Have diverse beam search count the words of each sentence by its row in the batch.
 
-    That is an IndexError, or another sentence's row where the number happens to be small enough. Without numbers
-    fairseq counts the sentences of the batch, so they are kept from this search. Other searches get them as
-    before: a function that constrains prefixes may know sentences by them.
+    fairseq keeps a row a sentence, but looks it up by the sentence's number in the data set. That
+    is an IndexError, or another sentence's row where the number happens to be small enough.
+    Without numbers fairseq counts the sentences of the batch, so they are kept from this search.
+    Other searches get them as before: a function that constrains prefixes may know sentences by
+    them.
     """
     from fairseq import search, sequence_generator
 
@@ -26,9 +30,9 @@ def count_diversity_by_row():
             kind.generate = mark(_without_numbers(kind.generate, search.DiverseBeamSearch))
 
 
-def _without_numbers(original, diverse):
+def _without_numbers(original: Callable[..., Any], diverse: type) -> Callable[..., Any]:
     @functools.wraps(original)
-    def generate(self, models, sample, **kwargs):
+    def generate(self: Any, models: Any, sample: dict[str, Any], **kwargs: Any) -> Any:
         if isinstance(self.search, diverse):
             sample = {key: value for key, value in sample.items() if key != "id"}
         return original(self, models, sample, **kwargs)
@@ -39,13 +43,21 @@ def _without_numbers(original, diverse):
 class _Words:
     """What a search asks of a dictionary."""
 
-    pad, eos, unk = (lambda self: 1), (lambda self: 2), (lambda self: 3)
+    def pad(self) -> int:
+        return 1
 
-    def __len__(self):
+    def eos(self) -> int:
+        return 2
+
+    def unk(self) -> int:
+        return 3
+
+    def __len__(self) -> int:
         return 8
 
 
-def _looks_up_by_number(search):
+def _looks_up_by_number(search: Any) -> bool:
+    # a batch of one sentence whose number, 7, is beyond its rows
     diverse = search.DiverseBeamSearch(_Words(), num_groups=2, diversity_strength=0.5)
     number, lprobs, scores = torch.tensor([7]), torch.zeros(1, 2, 8), torch.zeros(1, 2, 1)
     tokens = torch.full((2, 2), 2)

@@ -1,17 +1,20 @@
-"""fairseq calls ``eval`` on flags, and a checkpoint may bring them: here they are read as values, and not run.
+"""fairseq calls ``eval`` on flags, and a checkpoint may bring them: here they are read as values.
 
-``fairseq.utils.eval_str_list``, ``eval_str_dict`` and ``eval_bool`` serve command lines and stored flags alike; some
-models call ``eval`` themselves. In all of these the name now means :func:`admin_fairseq.literal.literal`, which knows all
-that flags hold: numbers, lists, dictionaries, ``[(512, 3)] * 20``.
+``fairseq.utils.eval_str_list``, ``eval_str_dict`` and ``eval_bool`` serve command lines and stored
+flags alike; some models call ``eval`` themselves. In all of these the name now means
+:func:`admin_fairseq.literal.literal`, which knows all that flags hold: numbers, lists,
+dictionaries, ``[(512, 3)] * 20``.
 """
 
 import importlib
 import sys
+from types import ModuleType
+from typing import Optional
 
 from ..literal import literal
 
 # those of fairseq's modules that call eval on a flag (main branch; found with grep)
-CALLERS = (
+_CALLERS = (
     "utils",
     "optim.adam",
     "optim.adafactor",
@@ -35,17 +38,18 @@ CALLERS = (
 )
 
 
-def evaluate_no_flags():
+def evaluate_no_flags() -> None:
     """Have every caller of ``eval`` in fairseq read values instead."""
-    for name in CALLERS:
-        module = sys.modules.get(f"fairseq.{name}") or _imported(f"fairseq.{name}")
-        if module is not None and "eval" not in vars(module):
-            module.eval = literal  # a module's own name comes before the builtin one
+    for name in _CALLERS:
+        module = _imported(f"fairseq.{name}")
+        if module is not None:
+            # a module's own name comes before the builtin one
+            vars(module).setdefault("eval", literal)
 
 
-def _imported(name):
-    """Import a module that fairseq loads later, if this release has it and what it needs."""
+def _imported(name: str) -> Optional[ModuleType]:
+    """Return a module, if this release of fairseq has it and what it needs."""
     try:
-        return importlib.import_module(name)
+        return sys.modules.get(name) or importlib.import_module(name)
     except ImportError:
         return None

@@ -1,8 +1,9 @@
-"""torch.load and torch.save of checkpoints: they hold plain values, are verified, and can be read again."""
+"""Loading checkpoints: torch refuses what fairseq keeps in them, and takes damaged ones."""
 
 import argparse
 import functools
 import io
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,38 +11,37 @@ import torch
 from .marks import is_mended, mark
 
 
-def allow_checkpoint_classes():
-    """torch >= 2.6 unpickles allow-listed classes only, and fairseq's checkpoints hold a Namespace.
+def allow_checkpoint_classes() -> None:
+    """Allow torch to unpickle the classes of fairseq's checkpoints.
 
-    With ``--eval-bleu`` they hold numpy arrays as well: counts, in the meters. All of these are plain records:
-    allowing them lets no code run. Everything else stays refused.
+    torch >= 2.6 unpickles allow-listed classes only, and fairseq's checkpoints hold a Namespace.
+    With ``--eval-bleu`` they hold numpy arrays as well: counts, in the meters. All of these are
+    plain
+    records: allowing them lets no code run. Everything else stays refused.
     """
     if hasattr(torch.serialization, "add_safe_globals"):
-        torch.serialization.add_safe_globals([argparse.Namespace, *numpy_records()])
+        torch.serialization.add_safe_globals([argparse.Namespace, *_numpy_records()])
 
 
-def numpy_records():
-    """Return what an array or number of numpy's is unpickled with, under the names of numpy 1 and numpy 2."""
-    core = np._core if hasattr(np, "_core") else np.core
-    dtypes = [type(np.dtype(kind)) for kind in "?bBhHiIlLqQefd"]
+def _numpy_records() -> list[Any]:
+    """Return what numpy's arrays and numbers are unpickled with, by names of numpy 1 and 2."""
+    core: Any = np._core if hasattr(np, "_core") else np.core
+    dtypes = dict.fromkeys(type(np.dtype(kind)) for kind in "?bBhHiIlLqQefd")
     functions = [core.multiarray._reconstruct, core.multiarray.scalar]
-    if not hasattr(
-        torch.serialization, "get_unsafe_globals_in_checkpoint"
-    ):  # before torch 2.6 there were no pairs
-        return [np.ndarray, np.dtype, *dict.fromkeys(dtypes), *functions]
-    named = [
-        (function, f"{module}.multiarray.{function.__name__}")
-        for function in functions
-        for module in ("numpy.core", "numpy._core")
-    ]
-    return [np.ndarray, np.dtype, *dict.fromkeys(dtypes), *named]
+    if not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):
+        return [np.ndarray, np.dtype, *dtypes, *functions]  # before torch 2.6 there were no pairs
+    named = []
+    for function in functions:
+        for module in ("numpy.core", "numpy._core"):
+            named.append((function, f"{module}.multiarray.{function.__name__}"))
+    return [np.ndarray, np.dtype, *dtypes, *named]
 
 
-def trust_broadcasts():
-    """Resuming with several processes: rank 0 sends the state it has read, which holds DictConfigs.
+def trust_broadcasts() -> None:
+    """Have processes load in full what rank 0 of their own training sends them on resuming.
 
-    fairseq sends it through torch.save and torch.load. That data comes from our own rank 0, so
-    there, and only there, loading may be complete; files stay restricted.
+    It sends the state that it has read, which holds DictConfigs, through torch.save and torch.load.
+    There, and only there, loading is not restricted; files stay so.
     """
     from fairseq.distributed import utils as distributed_utils
 
@@ -50,7 +50,7 @@ def trust_broadcasts():
         return
 
     @functools.wraps(original)
-    def broadcast_object(obj, src_rank, group, dist_device):
+    def broadcast_object(obj: Any, src_rank: int, group: Any, dist_device: Any) -> Any:
         broadcast = distributed_utils.broadcast
         if distributed_utils.get_rank(group) == src_rank:
             return original(obj, src_rank, group, dist_device)
@@ -58,32 +58,32 @@ def trust_broadcasts():
         broadcast(length, src=src_rank, group=group)
         data = torch.empty(int(length.item()), dtype=torch.uint8, device=dist_device)
         broadcast(data, src=src_rank, group=group)
-        return torch.load(
-            io.BytesIO(data.cpu().numpy().tobytes()), map_location="cpu", weights_only=False
-        )
+        buffer = io.BytesIO(data.cpu().numpy().tobytes())
+        return torch.load(buffer, map_location="cpu", weights_only=False)
 
     distributed_utils._broadcast_object_slow = mark(broadcast_object)
 
 
-class VerifyingTorch:
+class _VerifyingTorch:
     """The module torch, as ``fairseq.checkpoint_utils`` sees it: ``load`` verifies what it reads.
 
-    All that fairseq's commands read of a checkpoint comes through there: resuming, generating, validating, ensembles,
-    language models, EMA.
+    All that fairseq's commands read of a checkpoint comes through there: resuming, generating,
+    validating, ensembles, language models, EMA.
     """
 
-    mended_by_admin_fairseq = frozenset([""])
+    mended_by_admin_fairseq = frozenset([""])  # as compat.marks has it
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(torch, name)
 
     @staticmethod
-    def load(file, *args, **kwargs):
+    def load(file: Any, *args: Any, **kwargs: Any) -> Any:
         """Read a checkpoint that fairseq opened; flags of it that name a file to open are dropped.
 
         Raises:
             AdminError: naming the file and what is wrong with it.
         """
+        # here, or there is a circle: they import the models, which the plugin registers after this
         from ..checkpoints import check_finite, read
         from ..checkpoints.flags import forget_paths
 
@@ -96,9 +96,12 @@ class VerifyingTorch:
         return state
 
 
-def verify_what_is_loaded():
-    """torch does not compare checksums, and fairseq evaluates flags: have both checked wherever fairseq loads."""
+def verify_what_is_loaded() -> None:
+    """Have checksums compared and flags checked wherever fairseq loads.
+
+    torch does not compare the checksums, and fairseq evaluates the flags.
+    """
     from fairseq import checkpoint_utils
 
     if not is_mended(checkpoint_utils.torch):
-        checkpoint_utils.torch = VerifyingTorch()
+        checkpoint_utils.torch = _VerifyingTorch()

@@ -1,6 +1,8 @@
 """Losses that are not a number: fairseq's own report."""
 
 import functools
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import nn
@@ -8,12 +10,12 @@ from torch import nn
 from .marks import is_mended, mark
 
 
-def report_nan():
-    """A loss that is NaN ended in a StopIteration, before fairseq's detector could name a layer.
+def report_nan() -> None:
+    """Have fairseq's NaN detector name the layer, however its output is nested.
 
-    The detector attaches torch's old backward hooks, which look for a tensor in a module's output and
-    find none in the encoder's, a dictionary of lists. Here each tensor of an output reports its own
-    gradient, however deep it lies.
+    A loss that is NaN ended in a StopIteration, before the detector could. It attaches torch's old
+    backward hooks, which look for a tensor in a module's output and find none in the encoder's, a
+    dictionary of lists. Here each tensor of an output reports its own gradient.
     """
     from fairseq.nan_detector import NanDetector
 
@@ -22,25 +24,24 @@ def report_nan():
         return
 
     @functools.wraps(original)
-    def add_hooks(self, module):
+    def add_hooks(self: Any, module: nn.Module) -> None:
         if self.forward:
             self.fhooks.append(module.register_forward_hook(self.fhook_fn))
         if self.backward:
-            self.bhooks.append(
-                module.register_forward_hook(functools.partial(_watch_gradients, self))
-            )
+            watch = functools.partial(_watch_gradients, self)
+            self.bhooks.append(module.register_forward_hook(watch))
 
     NanDetector.add_hooks = mark(add_hooks)
 
 
-def _watch_gradients(detector, module, inputs, output):
+def _watch_gradients(detector: Any, module: nn.Module, inputs: Any, output: Any) -> None:
     for tensor in _tensors(output):
         if tensor.requires_grad:
             report = functools.partial(detector.bhook_fn, module, None)
             detector.bhooks.append(tensor.register_hook(report))
 
 
-def _tensors(output):
+def _tensors(output: Any) -> Iterator[torch.Tensor]:
     if torch.is_tensor(output):
         yield output
     elif isinstance(output, (dict, list, tuple)):
@@ -51,11 +52,11 @@ def _tensors(output):
 class _Nested(nn.Module):
     """Answers as fairseq's Transformer encoder does."""
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> dict[str, list[torch.Tensor]]:
         return {"encoder_out": [x * 2]}
 
 
-def _stumbles(detector):
+def _stumbles(detector: Any) -> bool:
     module = _Nested()
     try:
         with detector(module):

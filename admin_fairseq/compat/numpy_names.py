@@ -5,10 +5,11 @@ import argparse
 import numpy as np
 
 
-def restore_numpy_names():
-    """numpy 2 has no ``np.compat``; fairseq wants ``np.compat.long`` (``--sample-break-mode eos``,
+def restore_numpy_names() -> None:
+    """Give numpy 2 ``np.compat.long`` back, which fairseq asks for.
 
-    ``--num-batch-buckets``). numpy 2.4 has no ``percentile(interpolation=)``, which setup.py keeps out.
+    So with ``--sample-break-mode eos`` and ``--num-batch-buckets``. numpy 2.4 has no
+    ``percentile(interpolation=)`` either, which setup.py keeps out.
     """
     if not hasattr(np, "compat"):
-        np.compat = argparse.Namespace(long=int)
+        vars(np)["compat"] = argparse.Namespace(long=int)

@@ -1,12 +1,17 @@
-"""Half precision where fairseq takes it for something else."""
+"""Half precision where fairseq means something else by it."""
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 from .marks import is_mended, mark
 
 
-def train_bf16_without_tpu():
-    """``--bf16`` makes fairseq's command line set tpu, and training fails where there is no torch_xla."""
+def train_bf16_without_tpu() -> None:
+    """Have ``--bf16`` work where there is no torch_xla.
+
+    fairseq's command line makes it set tpu as well, and training fails.
+    """
     from fairseq import utils
     from fairseq.distributed import utils as distributed_utils
 
@@ -15,12 +20,10 @@ def train_bf16_without_tpu():
         return
 
     @functools.wraps(original)
-    def call_main(cfg, main, **kwargs):
-        if (
-            cfg.common.bf16
-            and getattr(cfg.common, "tpu", False)
-            and getattr(utils, "xm", None) is None
-        ):
+    def call_main(cfg: Any, main: Callable[..., Any], **kwargs: Any) -> Any:
+        # fairseq imports torch_xla as xm, or leaves None
+        has_xla = getattr(utils, "xm", None) is not None
+        if cfg.common.bf16 and getattr(cfg.common, "tpu", False) and not has_xla:
             for section in cfg.values():
                 if getattr(section, "tpu", None) is not None:
                     section.tpu = False

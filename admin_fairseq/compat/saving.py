@@ -1,7 +1,8 @@
 """Checkpoints that can be read anywhere: what fairseq saves becomes plain values first.
 
-torch.load refuses whatever it does not know (since 2.6), and a training that ended well would be refused by every
-command after it: ``--eval-bleu`` leaves numpy arrays in the meters, and other flags and tasks may leave other things.
+torch.load refuses whatever it does not know (since 2.6), and a training that ended well would be
+refused by every command after it: ``--eval-bleu`` leaves numpy arrays in the meters, and other
+flags and tasks may leave other things.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import os
 import pathlib
 from collections import OrderedDict, defaultdict
 from collections.abc import Mapping
-from typing import List
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,10 +22,10 @@ from omegaconf import OmegaConf
 from .marks import is_mended, mark
 
 logger = logging.getLogger(__name__)
-PLAIN = (type(None), bool, int, float, str, bytes, torch.Tensor, torch.dtype, torch.device)
+_PLAIN = (type(None), bool, int, float, str, bytes, torch.Tensor, torch.dtype, torch.device)
 
 
-def save_plain_values():
+def save_plain_values() -> None:
     """Have fairseq save plain values, and meters take them back."""
     from fairseq import checkpoint_utils
     from fairseq.logging.meters import AverageMeter
@@ -34,11 +35,11 @@ def save_plain_values():
         return
 
     @functools.wraps(save)
-    def save_plain(obj, filename, async_write=False):
+    def save_plain(obj: Any, filename: Any, async_write: bool = False) -> Any:
         return save(plain(obj), filename, async_write=async_write)
 
     @functools.wraps(load_meter)
-    def load_counts(self, state_dict):
+    def load_counts(self: Any, state_dict: dict[str, Any]) -> None:
         """Counts are arrays while they are added up, and lists in a file."""
         load_meter(self, state_dict)
         for name in ("val", "sum"):
@@ -49,10 +50,10 @@ def save_plain_values():
     AverageMeter.load_state_dict = mark(load_counts)
 
 
-def copy_whole_files():
-    """fairseq copies each checkpoint to ``checkpoint_last.pt`` byte by byte: killed meanwhile, it leaves a part of one.
+def copy_whole_files() -> None:
+    """Have fairseq copy checkpoints to ``checkpoint_last.pt`` atomically: beside it, then renamed.
 
-    The mend copies beside it, and renames.
+    It copies byte by byte, and if killed meanwhile leaves a part of one.
     """
     from fairseq.file_io import PathManager
 
@@ -61,7 +62,7 @@ def copy_whole_files():
         return
 
     @functools.wraps(copy)
-    def copy_whole(src_path, dst_path, overwrite=False):
+    def copy_whole(src_path: str, dst_path: str, overwrite: bool = False) -> Any:
         if "://" in str(dst_path) or (os.path.exists(dst_path) and not overwrite):
             return copy(src_path, dst_path, overwrite)
         done = copy(src_path, f"{dst_path}.tmp", True)
@@ -71,22 +72,25 @@ def copy_whole_files():
     PathManager.copy = staticmethod(mark(copy_whole))
 
 
-def plain(state):
-    """Return a checkpoint in which numpy's arrays and numbers, enumerations, paths and the like are plain values.
+def plain(state: Any) -> Any:
+    """Return a checkpoint of plain values: no numpy arrays, enumerations, paths and the like.
 
-    What has no plain value stays as it is; the log says that such a file cannot be read again, and where it is.
+    What has no plain value stays as it is; the log says that such a file cannot be read again, and
+    where it is.
     """
-    odd: List[str] = []
+    odd: list[str] = []
     result = _plain(state, "", odd)
     for where in odd:
         logger.warning(
-            "the checkpoint holds %s, which is no plain value: torch will refuse to load it", where
+            "the checkpoint holds %s, which is not a plain value: torch will refuse to load it",
+            where,
         )
     return result
 
 
-def _plain(value, where, odd):
-    if type(value) in PLAIN or isinstance(value, torch.Tensor):
+def _plain(value: Any, where: str, odd: list[str]) -> Any:
+    """Return a value of plain values; what has none is listed in ``odd`` with its place."""
+    if type(value) in _PLAIN or isinstance(value, torch.Tensor):
         return value
     if isinstance(value, enum.Enum):
         return _plain(value.value, where, odd)
@@ -104,12 +108,7 @@ def _plain(value, where, odd):
     if isinstance(value, argparse.Namespace):
         return argparse.Namespace(**_plain(vars(value), where, odd))
     if isinstance(value, Mapping):
-        items = [
-            (_plain(key, where, odd), _plain(item, f"{where}.{key}".lstrip("."), odd))
-            for key, item in value.items()
-        ]
-        ordered = isinstance(value, OrderedDict) and not isinstance(value, defaultdict)
-        return _keep_metadata(value, OrderedDict(items)) if ordered else dict(items)
+        return _plain_mapping(value, where, odd)
     if isinstance(value, (list, tuple)):
         items = [_plain(item, f"{where}[{number}]", odd) for number, item in enumerate(value)]
         return items if isinstance(value, list) else tuple(items)
@@ -119,8 +118,12 @@ def _plain(value, where, odd):
     return value
 
 
-def _keep_metadata(old, new):
-    """State dicts of torch's have their modules' versions beside their items."""
-    if hasattr(old, "_metadata"):
-        new._metadata = old._metadata
-    return new
+def _plain_mapping(value: Mapping, where: str, odd: list[str]) -> dict:
+    is_ordered = isinstance(value, OrderedDict) and not isinstance(value, defaultdict)
+    items: dict = OrderedDict() if is_ordered else {}
+    for key, item in value.items():
+        items[_plain(key, where, odd)] = _plain(item, f"{where}.{key}".lstrip("."), odd)
+    if is_ordered and hasattr(value, "_metadata"):
+        # state dicts of torch's have their modules' versions beside their items
+        items._metadata = value._metadata  # type: ignore[attr-defined]
+    return items

@@ -6,13 +6,15 @@ import threading
 import time
 
 
-def stop_data_loading(patience=10):
-    """End fairseq's data-loading threads, before the interpreter does.
+def stop_data_loading(patience: float = 10) -> None:
+    """End fairseq's data-loading threads, before the interpreter does; run at exit.
 
     fairseq loads batches ahead in a daemon thread. A process that ends in the middle of an epoch
-    (stage 1, ``--max-update``, an error) may catch it inside torch, and then Python's shutdown aborts:
-    "terminate called without an active exception", exit code 134, once in some dozen runs. Run at
-    exit; waits ``patience`` seconds at the most.
+    (stage 1, ``--max-update``, an error) may catch it inside torch, and then Python's shutdown
+    aborts: "terminate called without an active exception", exit code 134, once in some dozen runs.
+
+    Args:
+        patience: seconds to wait at the most.
     """
     from fairseq.data.iterators import BackgroundConsumer
 

@@ -1,51 +1,43 @@
 """Fold: rewrite a trained Admin model as a stock Post-LN Transformer with the same outputs.
 
-The paper (Liu et al., EMNLP 2020, section 4.3) says that omega can be taken into the other weights; this is
-how. In a stack with residual sites 1..n, x_i = LN_i( f_i(x_{i-1}) + omega_i * x_{i-1} ). Let x_{i-1} come
-scaled by s_{i-1} = omega_i, so that the shortcut needs no scale of its own:
+The paper (Liu et al., EMNLP 2020, section 4.3) says that omega can be taken into the other weights;
+this is how. In a stack with residual sites 1..n, x_i = LN_i( f_i(x_{i-1}) + omega_i * x_{i-1} ).
+Let x_{i-1} come scaled by s_{i-1} = omega_i, so that the shortcut needs no scale of its own:
 
 - LN_i puts out s_i * x_i when its weight and bias are multiplied by s_i = omega_{i+1} (s_n = 1);
-- whatever reads x_{i-1} in branch i divides its input columns by s_{i-1}: the self-attention's q, k and v;
-  of the cross-attention q only, since k and v read the encoder's output; fc1. Biases stay as they are.
+- whatever reads x_{i-1} in branch i divides its input columns by s_{i-1}: the self-attention's q, k
+  and v; of the cross-attention q only, since k and v read the encoder's output; fc1. Biases stay as
+  they are.
 
 No LayerNorm precedes the first site, so that s_0 = omega_1 takes one of three routes:
 
     a   into the LayerNorm of the embedding (``--layernorm-embedding``): no new parameters
     b   omega_1 is all ones (``--freeze-first-omega``, or no omega at all): nothing to do
-    c   into copies of its own: an embedding that is no longer tied, and a learned table of positions
+    c   into copies of its own: an embedding that is no longer tied, and a learned table of
+    positions
 
-The input of every LayerNorm is what it was, so this is exact but for rounding. It is computed in float64.
+The input of every LayerNorm is what it was, so this is exact but for rounding. It is computed in
+float64.
 """
 
 import copy
-from collections import OrderedDict
+from argparse import Namespace
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Dict, List
 
 import torch
+from fairseq.models.transformer import TransformerModel
 from fairseq.modules import SinusoidalPositionalEmbedding
 
-from ..errors import AdminError, raise_all
-from ..init_types import SCALES, closed_form, init_type_of
-from ..profile.data import stack_of
-from .stock import build_stock, embedding_tables, stock_flags
+from ..errors import AdminError
+from ..init_types import method_of
+from ..sites import STACKS, SiteName, stack_sites
+from ..weights import Weights, non_finite
+from .foldable import check_foldable, is_scale
+from .stock import build_stock, count_tables, make_stock_flags
 
-PADDING = 1  # index of <pad> in every fairseq dictionary
-SMALLEST = 1e-8  # what an omega of exactly 0 becomes: columns are divided by it
-# site -> the LayerNorm after it, the weights that read its shortcut, the last linear map of its branch
-PARTS = {
-    "self_attn_residual": (
-        "self_attn_layer_norm",
-        ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
-        "self_attn.out_proj",
-    ),
-    "encoder_attn_residual": (
-        "encoder_attn_layer_norm",
-        ["encoder_attn.q_proj"],
-        "encoder_attn.out_proj",
-    ),
-    "ffn_residual": ("final_layer_norm", ["fc1"], "fc2"),
-}
+_PADDING = 1  # index of <pad> in every fairseq dictionary
+_SMALLEST = 1e-8  # what an omega of exactly 0 becomes: columns are divided by it
 
 
 @dataclass
@@ -53,24 +45,24 @@ class Folded:
     """A stock model, and how it came about.
 
     Attributes:
-        weights: name -> tensor, of the dtypes that were given.
         args: flags of ``--arch transformer``.
+        weights: name -> tensor, of the dtypes that were given.
         routes: stack -> ``a``, ``b`` or ``c`` (see the module).
         zeros: sites that had omegas of exactly 0 -> how many.
         scales: stack -> [s_0, ..., s_n], each a float64 tensor (C,).
         new_parameters: how many the stock model has more, without the omegas' own.
     """
 
-    weights: Dict[str, torch.Tensor]
-    args: object
-    routes: Dict[str, str] = field(default_factory=OrderedDict)
-    zeros: Dict[str, int] = field(default_factory=OrderedDict)
-    scales: Dict[str, List[torch.Tensor]] = field(default_factory=OrderedDict)
+    args: Namespace
+    weights: Weights = field(default_factory=dict)
+    routes: dict[str, str] = field(default_factory=dict)
+    zeros: dict[str, int] = field(default_factory=dict)
+    scales: dict[str, list[torch.Tensor]] = field(default_factory=dict)
     new_parameters: int = 0
 
 
 @torch.no_grad()
-def fold(model):
+def fold(model: TransformerModel) -> TransformerModel:
     """Return a stock fairseq ``transformer`` with the outputs of ``model``, which is left as it is.
 
     Args:
@@ -85,173 +77,92 @@ def fold(model):
         )
     folded = fold_state(model.state_dict(), model.flags)
     stock = build_stock(folded.args, model.encoder.dictionary, model.decoder.dictionary)
-    stock.to(next(model.parameters())).load_state_dict(
-        folded.weights
-    )  # first its dtype: loading would round
+    stock.to(next(model.parameters()))  # first its dtype: loading would round
+    stock.load_state_dict(folded.weights)
     return stock.train(model.training)
 
 
 @torch.no_grad()
-def fold_state(state, args):
-    """Fold the weights of a checkpoint.
+def fold_state(state: Weights, args: Namespace) -> Folded:
+    """Fold the weights of a checkpoint; ``state`` and ``args`` are left as they are.
 
     Args:
         state: name -> tensor, as ``model.state_dict()`` has them.
-        args: the flags that the model was built from, complete (a Namespace).
-
-    Returns:
-        Folded. ``state`` and ``args`` are left as they are.
+        args: the flags that the model was built from, complete.
 
     Raises:
         AdminError: if the model cannot be folded; it lists every reason.
     """
-    sites = OrderedDict((stack, stack_sites(args, stack)) for stack in ("encoder", "decoder"))
-    check(state, args, sites)
-    wide = {
-        name: value.double() if value.is_floating_point() else value
-        for name, value in state.items()
-    }
-    unchanged = dict(wide)
-    folded = Folded(OrderedDict(), copy.deepcopy(args))
-    for stack, names in sites.items():
-        scales = read_scales(wide, args, names, folded.zeros)
+    check_foldable(state, args)
+    wide = in_float64(state)
+    unfolded = dict(wide)
+    folded = Folded(copy.deepcopy(args))
+    for stack in STACKS:
+        sites = stack_sites(args, stack)
+        scales = _read_scales(wide, args, sites, folded.zeros)
+        for site, scale_in, scale_out in zip(sites, scales, scales[1:]):
+            _fold_site(wide, site, scale_in, scale_out)
+        folded.routes[stack] = _fold_first(wide, folded.args, stack, scales[0])
         folded.scales[stack] = scales
-        for site, before, after in zip(names, scales, scales[1:]):
-            fold_site(wide, site, before, after)
-        folded.routes[stack] = fold_first(wide, folded.args, stack, scales[0])
-    stock_flags(folded.args, folded.routes)
-    embedding = state["decoder.embed_tokens.weight"]
-    for name, value in wide.items():
-        if name.rpartition(".")[2] not in SCALES:  # tied weights stay one tensor, also in a file
-            as_it_was = value is unchanged.get(name)
-            folded.weights[name] = (
-                state[name] if as_it_was else value.to(state.get(name, embedding).dtype)
-            )
-    check_finite(state, folded.weights)
-    tables = embedding_tables(folded.args) - embedding_tables(args)
-    added = [value.numel() for name, value in folded.weights.items() if name not in state]
-    folded.new_parameters = tables * embedding.numel() + sum(added)
+    make_stock_flags(folded.args, folded.routes)
+    folded.weights = _in_given_dtypes(wide, unfolded, state)
+    _check_finite(state, folded.weights)
+    folded.new_parameters = _count_new(folded, state, args)
     return folded
 
 
-def stack_sites(args, stack):
-    """Return the names of a stack's sites in forward order, ``decoder.layers.0.ffn_residual``."""
-    layers = range(getattr(args, f"{stack}_layers"))
-    roles = [
-        role
-        for role in PARTS
-        if role != "encoder_attn_residual" or stack == "decoder" and not args.no_cross_attention
-    ]
-    return [f"{stack}.layers.{layer}.{role}" for layer in layers for role in roles]
+def in_float64(weights: Weights) -> Weights:
+    """Return weights with floating-point numbers in float64."""
+    wide = dict(weights)
+    for name, value in weights.items():
+        if value.is_floating_point():
+            wide[name] = value.double()
+    return wide
 
 
-def check(state, args, sites):
-    """Refuse what cannot be folded, with every reason.
+def _read_scales(
+    wide: Weights, args: Namespace, sites: Sequence[SiteName], zeros: dict[str, int]
+) -> list[torch.Tensor]:
+    """Return [s_0, ..., s_n] of a stack, each (C,): the omegas of its sites, then ones.
 
-    Raises:
-        AdminError: if there is one.
+    Sites with omegas of exactly 0 are counted in ``zeros``.
     """
-    given = vars(args).get
-    rules = [
-        (
-            init_type_of(args) == "rezero",
-            "--init-type rezero: no LayerNorm follows a site, so that nothing can take its scale",
-        ),
-        *(
-            (
-                given(f"{stack}_normalize_before"),
-                f"--{stack}-normalize-before: no LayerNorm follows a site",
-            )
-            for stack in sites
-        ),
-        (
-            given("cross_self_attention"),
-            "--cross-self-attention: k and v of the decoder read both stacks, whose scales differ",
-        ),
-        (
-            given("tie_adaptive_weights"),
-            "--tie-adaptive-weights: the output layer shares the embedding that would be scaled",
-        ),
-        (given("base_layers"), "--base-layers: these layers have no residual site"),
-        *(
-            (
-                given(f"{stack}_layers_to_keep"),
-                f"--{stack}-layers-to-keep: fold all layers, or train without it",
-            )
-            for stack in sites
-        ),
-    ]
-    if not given("layernorm_embedding"):
-        rules += [
-            (
-                given("adaptive_input"),
-                "--adaptive-input without --layernorm-embedding: its embeddings cannot be scaled",
-            ),
-            (
-                given("merge_src_tgt_embed"),
-                "--merge-src-tgt-embed without --layernorm-embedding: its embedding cannot be untied",
-            ),
-        ]
-    if any(
-        ".attn_ln." in name or "ffn_layernorm" in name or name.endswith("w_resid") for name in state
-    ):
-        rules.append(
-            (
-                True,
-                "extra LayerNorms or scales in its layers (--scale-attn and the like): their place is not known here",
-            )
-        )
-    scaled = any(name.rpartition(".")[2] in SCALES for name in state)
-    raise_all(
-        "this model cannot be folded:", [reason for broken, reason in rules if broken and scaled]
-    )
-
-
-def part(site, which):
-    """Return the module names of a site's LayerNorm (0), readers (1) or last linear map (2)."""
-    layer, _, role = site.rpartition(".")
-    found = PARTS[role][which]
-    return [f"{layer}.{name}" for name in found] if isinstance(found, list) else f"{layer}.{found}"
-
-
-def read_scales(wide, args, names, zeros):
-    """Return [s_0, ..., s_n] of a stack, each (C,): the omegas of its sites, then ones."""
-    if not names:
+    if not sites:
         return [torch.ones(1, dtype=torch.float64)]
-    ones = torch.ones_like(wide[part(names[0], 0) + ".weight"])
+    ones = torch.ones_like(wide[f"{sites[0].layer_norm}.weight"])
+    formula = method_of(args).closed_form
     scales = []
-    for name in names:
-        scale = wide.get(f"{name}.omega", ones)
-        if (
-            f"{name}.alpha" in wide
-        ):  # what is computed is the formula's number, not the one that a checkpoint rounds
-            scale = ones * closed_form(args, stack_of(name))
+    for site in sites:
+        scale = wide.get(f"{site}.omega", ones)
+        if formula is not None and f"{site}.alpha" in wide:
+            # the model computes with the formula's number, not the one that a checkpoint rounds
+            scale = ones * formula(args, site.stack)
         if scale.eq(0).any():
-            zeros[name] = int(scale.eq(0).sum())
-            scale = torch.where(scale.eq(0), SMALLEST, scale)
+            zeros[str(site)] = int(scale.eq(0).sum())
+            scale = torch.where(scale.eq(0), _SMALLEST, scale)
         scales.append(scale)
-    return scales + [ones]
+    return [*scales, ones]
 
 
-def fold_site(wide, site, before, after):
+def _fold_site(
+    wide: Weights, site: SiteName, scale_in: torch.Tensor, scale_out: torch.Tensor
+) -> None:
     """Fold one site: its branch reads s_{i-1} * x, its LayerNorm writes s_i * x."""
-    for reader in part(site, 1):
-        wide[f"{reader}.weight"] = wide[f"{reader}.weight"] / before
-    multiply(wide, part(site, 0), after)
-    branch_scale = wide.get(
-        f"{site.rpartition('.')[0]}.resweight"
-    )  # rezero_postln: LN(x + w * f(x))
-    if branch_scale is not None:
-        multiply(wide, part(site, 2), branch_scale)
+    for reader in site.readers:
+        wide[f"{reader}.weight"] = wide[f"{reader}.weight"] / scale_in
+    _multiply(wide, site.layer_norm, scale_out)
+    branch_scale = wide.get(f"{site.layer_path}.resweight")
+    if branch_scale is not None:  # ReZero Post-LN: LN(x + w * f(x))
+        _multiply(wide, site.last_map, branch_scale)
 
 
-def multiply(wide, module, scale):
+def _multiply(wide: Weights, module: str, scale: torch.Tensor) -> None:
     """Multiply what a LayerNorm or the last linear map of a branch puts out."""
     for name in (f"{module}.weight", f"{module}.bias"):
         wide[name] = wide[name] * scale
 
 
-def fold_first(wide, args, stack, scale):
+def _fold_first(wide: Weights, args: Namespace, stack: str, scale: torch.Tensor) -> str:
     """Have the input of a stack come scaled by ``scale`` (C,); returns the route."""
     noise, norm = f"{stack}.quant_noise.weight", f"{stack}.layernorm_embedding"
     if scale.eq(1).all():
@@ -260,48 +171,79 @@ def fold_first(wide, args, stack, scale):
         wide[noise] = wide[noise] * scale[:, None]
         return "a"
     if f"{norm}.weight" in wide:
-        multiply(wide, norm, scale)
+        _multiply(wide, norm, scale)
         return "a"
     if noise in wide:
         wide[noise] = wide[noise] * scale[:, None]
     else:
-        wide[f"{stack}.embed_tokens.weight"] = wide[f"{stack}.embed_tokens.weight"] * scale
+        embedding = f"{stack}.embed_tokens.weight"
+        wide[embedding] = wide[embedding] * scale
     if not args.no_token_positional_embeddings:
-        wide[f"{stack}.embed_positions.weight"] = positions(wide, args, stack).to(scale) * scale
+        table = _positions(wide, args, stack).to(scale)
+        wide[f"{stack}.embed_positions.weight"] = table * scale
         setattr(args, f"{stack}_learned_pos", True)
     return "c"
 
 
-def positions(wide, args, stack):
-    """Return a stack's table of positions, (max positions + 2) x C; sinusoids are what fairseq computes, on the CPU."""
+def _positions(wide: Weights, args: Namespace, stack: str) -> torch.Tensor:
+    """Return a stack's table of positions, (max positions + 2) x C.
+
+    Sinusoids are what fairseq computes, on the CPU.
+    """
     learned = wide.get(f"{stack}.embed_positions.weight")
     if learned is not None:
         return learned
-    longest = getattr(
-        args, "max_source_positions" if stack == "encoder" else "max_target_positions"
-    )
+    side = {"encoder": "source", "decoder": "target"}[stack]
+    rows = getattr(args, f"max_{side}_positions") + _PADDING + 1
     dim = getattr(args, f"{stack}_embed_dim")
-    return SinusoidalPositionalEmbedding.get_embedding(longest + PADDING + 1, dim, PADDING)
+    return SinusoidalPositionalEmbedding.get_embedding(rows, dim, _PADDING)
 
 
-def check_finite(before, after):
+def _in_given_dtypes(wide: Weights, unfolded: Weights, state: Weights) -> Weights:
+    """Return weights in the dtypes of ``state``; what was not folded is its own tensor."""
+    embedding = state["decoder.embed_tokens.weight"]
+    weights: Weights = {}
+    for name, value in wide.items():
+        if is_scale(name):
+            continue
+        if value is unfolded.get(name):  # tied weights stay one tensor, also in a file
+            weights[name] = state[name]
+        else:
+            weights[name] = value.to(state.get(name, embedding).dtype)
+    return weights
+
+
+def _count_new(folded: Folded, state: Weights, args: Namespace) -> int:
+    tables = count_tables(folded.args) - count_tables(args)
+    added = tables * state["decoder.embed_tokens.weight"].numel()
+    for name, value in folded.weights.items():
+        if name not in state:
+            added += value.numel()
+    return added
+
+
+def _check_finite(before: Weights, after: Weights) -> None:
     """Refuse weights that their type cannot hold.
 
     Raises:
         AdminError: if there are some; it tells whether they were so before.
     """
-    unsound = [name for name, value in before.items() if not torch.isfinite(value).all()]
+    unsound = non_finite(before)
     if unsound:
         raise AdminError(
             f"{unsound[0]} holds NaN or infinity before folding: the training diverged"
         )
-    broken = [name for name, value in after.items() if not torch.isfinite(value).all()]
+    broken = non_finite(after)
     if not broken:
         return
     dtype = after[broken[0]].dtype
     advice = ""
     if dtype in (torch.float16, torch.bfloat16):
-        advice = ". Make a float32 checkpoint first: admin-fairseq average --inputs CHECKPOINT --output FLOAT32"
+        advice = (
+            ". Make a float32 checkpoint first: "
+            "admin-fairseq average --inputs CHECKPOINT --output FLOAT32"
+        )
     raise AdminError(
-        f"{broken[0]} overflows {str(dtype).replace('torch.', '')}: an omega of its site is too close to 0{advice}"
+        f"{broken[0]} overflows {str(dtype).replace('torch.', '')}: an omega of its site is too "
+        f"close to 0{advice}"
     )

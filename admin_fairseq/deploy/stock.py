@@ -1,25 +1,41 @@
 """fairseq's own ``transformer``: its flags, made of ours, and building it."""
 
 import copy
+from argparse import Namespace
 
+from fairseq.data import Dictionary
 from fairseq.models.transformer import TransformerModel
 
+from ..checkpoints import task_of
 from ..options import ADMIN_FLAGS
 
 
-def build_stock(args, source_dictionary, target_dictionary):
-    """Build fairseq's own ``transformer`` from the flags of a :class:`Folded`."""
-    # all that fairseq reads of a task when it builds a Transformer
-    task = type(
-        "Dictionaries",
-        (),
-        {"source_dictionary": source_dictionary, "target_dictionary": target_dictionary},
-    )
-    return TransformerModel.build_model(copy.deepcopy(args), task)
+def build_stock(args: Namespace, source: Dictionary, target: Dictionary) -> TransformerModel:
+    """Build fairseq's own ``transformer`` from the flags of a ``fold.Folded`` and dictionaries."""
+    return TransformerModel.build_model(copy.deepcopy(args), task_of(source, target))
 
 
-def stock_flags(args, routes):
-    """Make flags those of fairseq's own ``transformer``, whose embeddings are tied where no route needs a copy."""
+def make_stock_flags(args: Namespace, routes: dict[str, str]) -> None:
+    """Change flags in place to those of fairseq's own ``transformer``.
+
+    Its embeddings are tied where no route needs a copy.
+
+    Args:
+        args: flags of an ``admin_transformer``, complete.
+        routes: stack -> ``a``, ``b`` or ``c``: see ``fold``.
+    """
+    _untie(args, routes)
+    for name in (*ADMIN_FLAGS, "admin_omega"):
+        if hasattr(args, name):
+            delattr(args, name)
+    # all dimensions are among the flags, whatever architecture they were the default values of
+    args.arch = "transformer"
+    if hasattr(args, "_name"):
+        args._name = "transformer"
+    args.user_dir = args.encoder_embed_path = args.decoder_embed_path = None
+
+
+def _untie(args: Namespace, routes: dict[str, str]) -> None:
     if args.share_all_embeddings:
         args.share_decoder_input_output_embed = True
     if "c" in routes.values():
@@ -27,21 +43,14 @@ def stock_flags(args, routes):
     if routes["decoder"] == "c":
         args.share_decoder_input_output_embed = False
     if args.adaptive_softmax_cutoff and args.share_decoder_input_output_embed:
-        # it shares nothing with the embedding, and fairseq cannot load it where flags say that it does
+        # it shares nothing with the embedding, and fairseq cannot load it if flags say that it does
         args.share_all_embeddings = args.share_decoder_input_output_embed = False
-    for name in ADMIN_FLAGS + ("admin_omega",):
-        if hasattr(args, name):
-            delattr(args, name)
-    args.arch = (
-        "transformer"  # all dimensions are among the flags, whatever they were the defaults of
-    )
-    if hasattr(args, "_name"):
-        args._name = "transformer"
-    args.user_dir = args.encoder_embed_path = args.decoder_embed_path = None
 
 
-def embedding_tables(args):
+def count_tables(args: Namespace) -> int:
     """Return how many tables of the target vocabulary's size, or more, a model has."""
-    if args.adaptive_softmax_cutoff:
-        return 1 if args.share_all_embeddings else 2
-    return 1 if args.share_all_embeddings else 2 if args.share_decoder_input_output_embed else 3
+    if args.share_all_embeddings:
+        return 1
+    if args.adaptive_softmax_cutoff or args.share_decoder_input_output_embed:
+        return 2
+    return 3

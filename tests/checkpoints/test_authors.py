@@ -11,7 +11,6 @@ import torch
 
 from admin_fairseq import cli
 from admin_fairseq.checkpoints import authors, load_checkpoint, rebuild, stored_args
-from admin_fairseq.deploy.export import made_up_task
 from tests.helpers import USER_DIR, run, train
 from tests.parity import BATCHES, check_outputs, needs_parity, read
 
@@ -61,9 +60,7 @@ def imported(tmp_path, state, name="ours.pt"):
 
 def restored(path):
     state = load_checkpoint(path)
-    return rebuild(
-        stored_args(state, path), state["model"], made_up_task(state["model"], path), path
-    )
+    return rebuild(stored_args(state, path), state["model"], path)
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["shared", "not-shared"])

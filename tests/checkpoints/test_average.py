@@ -60,7 +60,7 @@ def test_a_suffix_is_named_or_found(trained, tmp_path, capsys):
     code, error = run(capsys, "average", *alone)
     assert code == 0 and error.count("_a.pt") == 2
     code, error = run(capsys, "average", *alone, "--checkpoint-suffix", "_c")
-    assert code == 1 and "2 update checkpoints wanted, 0 found" in error
+    assert code == 1 and "2 update checkpoints asked for, 0 found" in error
 
 
 def test_the_mean_of_emas(trained, tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""1,000 damaged checkpoints: each is refused with one message, or has the weights that were written."""
+"""1,000 damaged checkpoints: each is refused with one message, or has the weights as written."""
 
 import random
 
@@ -30,7 +30,7 @@ def trained(data_bin, tmp_path_factory):
 
 
 def damaged(data, chance):
-    """Return data with one of the damages that disks, networks and editors do; most of them are small."""
+    """Return data with one of the damages that disks, networks and editors do; most are small."""
     data = bytearray(data)
     at = chance.randrange(len(data))
     kind = chance.choice(
@@ -147,5 +147,5 @@ def test_a_part_that_claims_to_be_a_folder(tmp_path):
     assert data[name - 46 : name - 42] == b"PK\x01\x02"
     data[name - 46 + 38] |= 0x10
     path.write_bytes(data)
-    with pytest.raises(AdminError, match="of another kind than torch writes"):
+    with pytest.raises(AdminError, match="of a kind that torch does not write"):
         load_checkpoint(path)

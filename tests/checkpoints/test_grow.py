@@ -1,4 +1,4 @@
-"""admin-fairseq grow-vocabulary: what the model says of known words stays, and new ones can be learned."""
+"""admin-fairseq grow-vocabulary: known words keep their outputs, and new ones can be learned."""
 
 import re
 import shutil
@@ -22,7 +22,7 @@ EXTRA = ["neu", "größer", "c3"]
 
 
 def larger(words, first=()):
-    """A dictionary with more words, and the old ones in another order: rows go by word, not by number."""
+    """A dictionary with more words, the old ones in another order: rows go by word, not number."""
     new = Dictionary()
     for word in [*first, *reversed(words.symbols[words.nspecial :]), *EXTRA]:
         new.add_symbol(word)
@@ -209,8 +209,8 @@ def test_other_mistakes(checkpoint, capsys):
     (folder / "bad.txt").write_text("word\n")
     (folder / "grown.pt").write_text("mine")
     for flags, reason in (
-        ([], "is there already"),
-        (["--force", "--new", str(folder / "none")], "none: not there"),
+        ([], "already exists"),
+        (["--force", "--new", str(folder / "none")], "none: does not exist"),
         (["--force", "--new", str(folder / "bad.txt")], "bad.txt: "),
     ):
         assert command(folder, *flags) == 1
@@ -239,7 +239,7 @@ def test_one_file_for_both_sides(tmp_path):
 
 
 def test_fine_tunes_on_text_with_new_words(warm, data_bin, tmp_path):
-    """From a training to the translation of a sentence with a word that the first data did not have."""
+    """From a training to the translation of a sentence with a word that the first data lacked."""
     write_corpus(tmp_path / "text", {"train": 60, "valid": 10, "test": 9}, seed=8)
     for file in (tmp_path / "text").iterdir():
         file.write_text(re.sub(r"\b([st])1\d\b", r"\g<1>99", file.read_text()))

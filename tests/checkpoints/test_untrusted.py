@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from admin_fairseq import cli
-from admin_fairseq.checkpoints import flags, load_checkpoint
+from admin_fairseq.checkpoints import flag_types, load_checkpoint
 from admin_fairseq.errors import AdminError
 from admin_fairseq.literal import literal
 from admin_fairseq.options import AdminOptions
@@ -78,13 +78,20 @@ def test_flags_are_not_evaluated(trained, data_bin, tmp_path, capsys, flag):
 
 def test_fairseqs_own_commands_evaluate_nothing(trained, data_bin, tmp_path):
     mark = tmp_path / "ran"
-    for name, change in (
-        ("cfg", lambda state: vars(state["cfg"]["model"]).update(adaptive_softmax_cutoff=TRAP.format(mark))),
-        ("args", lambda state: state.update(cfg=None, args=argparse.Namespace(
-            **{**vars(state["cfg"]["model"]), "adaptive_softmax_cutoff": TRAP.format(mark)}))),
-        ("dict", lambda state: state["cfg"].update(
-            model={**vars(state["cfg"]["model"]), "decoder_xformers_att_config": TRAP.format(mark)})),
-    ):  # fmt: skip
+    text = TRAP.format(mark)
+
+    def in_cfg(state):
+        vars(state["cfg"]["model"])["adaptive_softmax_cutoff"] = text
+
+    def in_args(state):
+        flags = {**vars(state["cfg"]["model"]), "adaptive_softmax_cutoff": text}
+        state.update(cfg=None, args=argparse.Namespace(**flags))
+
+    def in_dict(state):
+        flags = {**vars(state["cfg"]["model"]), "decoder_xformers_att_config": text}
+        state["cfg"].update(model=flags)
+
+    for name, change in (("cfg", in_cfg), ("args", in_args), ("dict", in_dict)):
         trap = changed(trained, tmp_path / f"{name}.pt", change)
         command = [
             "fairseq-generate",
@@ -104,7 +111,7 @@ def test_fairseqs_own_commands_evaluate_nothing(trained, data_bin, tmp_path):
 
 
 def test_the_trap_would_snap(tmp_path, monkeypatch):
-    """Without the mend fairseq runs the text."""
+    """Without the workaround fairseq runs the text."""
     monkeypatch.delattr(utils, "eval")
     utils.eval_str_list(TRAP.format(tmp_path / "ran"))
     assert (tmp_path / "ran").exists()
@@ -161,11 +168,27 @@ def test_what_is_no_literal(text):
 
 
 WRONG = [
-    {"encoder_layers": "2"}, {"encoder_layers": 10**9}, {"encoder_layers": 3}, {"dropout": "0.1"}, {"dropout": float("nan")},
-    {"dropout": 2}, {"encoder_embed_dim": 2**31}, {"max_source_positions": 10**12}, {"share_all_embeddings": [1]},
-    {"activation_fn": "exec"}, {"adaptive_softmax_cutoff": [{}]}, {"decoder_embed_path": 3}, {"encoder_layers_to_keep": {"a": 1}},
-    {"decoder_output_dim": 10**9}, {"adaptive_softmax_cutoff": [10**9]}, {"encoder_attention_heads": 10**8}, {"layernorm_embedding": "${oc.env:HOME}"}, {"arch": ["transformer"]}, {"quant_noise_pq": "x"}, {"init_type": "nonsense"},
-]  # fmt: skip
+    {"encoder_layers": "2"},
+    {"encoder_layers": 10**9},
+    {"encoder_layers": 3},
+    {"dropout": "0.1"},
+    {"dropout": float("nan")},
+    {"dropout": 2},
+    {"encoder_embed_dim": 2**31},
+    {"max_source_positions": 10**12},
+    {"share_all_embeddings": [1]},
+    {"activation_fn": "exec"},
+    {"adaptive_softmax_cutoff": [{}]},
+    {"decoder_embed_path": 3},
+    {"encoder_layers_to_keep": {"a": 1}},
+    {"decoder_output_dim": 10**9},
+    {"adaptive_softmax_cutoff": [10**9]},
+    {"encoder_attention_heads": 10**8},
+    {"layernorm_embedding": "${oc.env:HOME}"},
+    {"arch": ["transformer"]},
+    {"quant_noise_pq": "x"},
+    {"init_type": "nonsense"},
+]
 
 
 @pytest.mark.parametrize("wrong", WRONG, ids=[str(wrong) for wrong in WRONG])
@@ -185,8 +208,8 @@ def test_all_wrong_flags_are_told_at_once(trained, tmp_path, capsys):
     )
     error = refused(capsys, "fold", bad, tmp_path / "out.pt")
     assert (
-        "encoder_layers is '2', which is no whole number" in error
-        and "dropout is '0.1', which is no number" in error
+        "encoder_layers is '2', which is not a whole number" in error
+        and "dropout is '0.1', which is not a number" in error
     )
 
 
@@ -240,7 +263,7 @@ def test_nothing_is_fetched_for_a_checkpoint(trained, tmp_path, section):
 def test_a_configuration_that_is_text_is_none(trained, tmp_path):
     """omegaconf would read it as YAML."""
     text = "model: {_name: transformer, encoder_embed_path: /nowhere}"
-    with pytest.raises(AdminError, match="its cfg is no dict"):
+    with pytest.raises(AdminError, match="its cfg is not a dict"):
         checkpoint_utils.load_checkpoint_to_cpu(
             str(changed(trained, tmp_path / "bad.pt", lambda state: state.update(cfg=text)))
         )
@@ -316,7 +339,7 @@ def test_files_without_checksums_still_load(trained, tmp_path, caplog):
     for path in tmp_path.iterdir():
         with caplog.at_level("INFO"):
             assert load_checkpoint(path)["model"].keys() == state["model"].keys()
-        assert "damage cannot be seen" in caplog.text
+        assert "damage cannot be detected" in caplog.text
         caplog.clear()
 
 
@@ -335,17 +358,24 @@ def test_weights_that_are_not_finite(trained, data_bin, tmp_path, capsys):
 
 
 def test_every_flag_of_fairseqs_has_a_check():
-    """Whatever fairseq's Transformer takes from flags, today's release and later ones, is checked by its type."""
+    """Whatever fairseq's Transformer takes from flags, today and later, is checked by its type."""
     nested = [
         f"{prefix}_{flag.name}"
-        for prefix, config in flags.NESTED.items()
+        for prefix, config in flag_types.NESTED.items()
         for flag in fields(config)
     ]
     names = nested + [
         flag.name for config in (TransformerConfig, AdminOptions) for flag in fields(config)
     ]
-    unknown = [name for name in names if name not in flags.CHECKS and not name.endswith("_name")]
-    assert set(unknown) == {"encoder", "decoder", "quant_noise", "init_type", *flags.DICTIONARIES}
+    checks = flag_types.MODEL_CHECKS
+    unknown = [name for name in names if name not in checks and not name.endswith("_name")]
+    assert set(unknown) == {
+        "encoder",
+        "decoder",
+        "quant_noise",
+        "init_type",
+        *flag_types.DICTIONARIES,
+    }
 
 
 def test_flags_of_other_models_mean_other_things(tmp_path):
@@ -385,7 +415,7 @@ def test_flags_of_the_task(trained, tmp_path, capsys):
     )
     error = refused(capsys, "fold", bad, tmp_path / "out.pt")
     assert (
-        "task.source_lang is 5, which is no text" in error
+        "task.source_lang is 5, which is not text" in error
         and "task.left_pad_source is 'maybe'" in error
     )
 

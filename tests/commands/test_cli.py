@@ -111,7 +111,7 @@ def test_average_finds_checkpoints_by_number_not_by_name(tmp_path):
     assert names(2) == ["checkpoint10.pt", "checkpoint9.pt"]
     assert names(2, by_updates=True) == ["checkpoint_2_1000.pt", "checkpoint_1_900.pt"]
     assert names(1, upper_bound=9) == ["checkpoint9.pt"]
-    with pytest.raises(AdminError, match="3 epoch checkpoints wanted, 2 found"):
+    with pytest.raises(AdminError, match="3 epoch checkpoints asked for, 2 found"):
         names(3)
 
 

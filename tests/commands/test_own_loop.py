@@ -3,10 +3,14 @@
 import pytest
 import torch
 
+from admin_fairseq import training
 from admin_fairseq.errors import AdminError
+from admin_fairseq.model import AdminTransformerModel
+from admin_fairseq.profile.file import save
 from admin_fairseq.profile.fill import apply_profile
 from admin_fairseq.profile.measure import profile_omega
-from tests.helpers import adaptive, batch, build
+from admin_fairseq.sites import first_sites, named_omegas
+from tests.helpers import adaptive, arguments, batch, build, dictionary
 
 
 def step(model):
@@ -43,3 +47,33 @@ def test_looking_is_not_training():
 @pytest.mark.parametrize("init_type", ["default", "analytic", "deepnet", "rezero"])
 def test_other_init_types_need_nothing(init_type):
     step(build(init_type=init_type))
+
+
+def test_a_model_from_a_profile_is_filled_by_one_call(tmp_path):
+    flags = dict(init_type="adaptive", admin_profile=str(tmp_path / "p"), freeze_first_omega=True)
+    save(profile_omega(adaptive(), batch()), flags["admin_profile"])
+    with pytest.raises(AdminError, match="--freeze-first-omega.*\n.*\n.*set_up"):
+        step(build(**flags))
+    model = build(**flags)
+    training.set_up(model)
+    step(model)
+    omegas = named_omegas(model)
+    assert model.flags.admin_omega == pytest.approx({n: float(o[0]) for n, o in omegas.items()})
+    frozen = [name for name, omega in omegas.items() if not omega.requires_grad]
+    assert frozen == first_sites(omegas)
+
+
+def test_a_model_whose_profile_nobody_read_is_refused(tmp_path):
+    model = build(init_type="adaptive", admin_profile=str(tmp_path / "p"))
+    with pytest.raises(AdminError, match="--init-type adaptive: .*\n.*profile_omega") as error:
+        step(model)
+    assert "set_up(model)" in str(error.value)
+    with pytest.raises(AdminError, match="p: no such profile"):
+        training.set_up(model)
+
+
+def test_a_task_needs_no_train_step():
+    class Dictionaries:
+        source_dictionary = target_dictionary = dictionary()
+
+    step(AdminTransformerModel.build_model(arguments(init_type="deepnet"), Dictionaries()))

@@ -28,8 +28,8 @@ def test_the_counterpart_is_named(capsys, arch):
     text = message(capsys, "--arch", arch, "--init-type", "adaptive")
     assert "error: unrecognized arguments: --init-type adaptive" in text
     assert (
-        f"--init-type: these flags go with --arch admin_transformer*: use --arch admin_{arch} in place of"
-        in text
+        "--init-type: these flags go with --arch admin_transformer*: "
+        f"use --arch admin_{arch} in place of" in text
     )
 
 
@@ -45,8 +45,8 @@ def test_every_flag_of_ours(capsys, name):
 def test_an_architecture_without_a_counterpart(capsys):
     text = message(capsys, "--arch", "lstm", "--trace-interval", "3", "--xavier-ffn")
     assert (
-        "--trace-interval, --xavier-ffn: these flags go with --arch admin_transformer*, not with --arch lstm"
-        in text
+        "--trace-interval, --xavier-ffn: these flags go with --arch admin_transformer*, "
+        "not with --arch lstm" in text
     )
     assert "choose from admin_transformer, admin_transformer_iwslt_de_en" in text
 

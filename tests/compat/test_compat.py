@@ -1,4 +1,4 @@
-"""Each mend, and that what it mends is broken without it."""
+"""Each workaround, and that what it is for is broken without it."""
 
 import argparse
 import io
@@ -44,12 +44,12 @@ def test_every_index_is_in_one_batch(lengths, max_tokens, multiple, by_vector):
 
 loses_batches = pytest.mark.skipif(
     not hasattr(data_utils.batch_by_size, "__wrapped__"),
-    reason="this fairseq keeps the last batch: nothing is mended",
+    reason="this fairseq keeps the last batch: nothing to work around",
 )
 
 
 @loses_batches
-def test_without_the_mend_the_last_batch_is_lost():
+def test_without_the_workaround_the_last_batch_is_lost():
     original = data_utils.batch_by_size.__wrapped__
     arguments = dict(
         num_tokens_vec=np.ones(60, dtype=np.int64), max_tokens=1000, required_batch_size_multiple=8
@@ -163,7 +163,7 @@ def test_data_loading_ends_before_the_process(taken):
 
 
 def test_a_process_in_the_middle_of_an_epoch_ends_cleanly():
-    """The thread is busy in torch when the main thread leaves; without the mend this aborts, mostly."""
+    """The thread is busy in torch when the main thread leaves: mostly an abort by itself."""
     program = """if True:
         import sys, torch
         import admin_fairseq
@@ -179,7 +179,7 @@ def test_a_process_in_the_middle_of_an_epoch_ends_cleanly():
         assert run(sys.executable, "-c", program, cwd=REPOSITORY).returncode == 0
 
 
-def test_mends_are_applied_once():
+def test_workarounds_are_applied_once():
     before = (
         data_utils.batch_by_size,
         distributed_utils.call_main,

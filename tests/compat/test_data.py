@@ -41,7 +41,7 @@ def parts(data_bin, tmp_path_factory):
 
 
 def test_training_on_parts(parts, tmp_path):
-    """120 sentences and as many again; valid and valid1 as one subset; only epochs tell that all are trained on."""
+    """120 sentences and as many again; valid and valid1 as one; epochs tell what is trained on."""
     flags = [
         "--combine-valid-subsets",
         "--max-epoch",

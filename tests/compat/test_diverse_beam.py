@@ -62,7 +62,7 @@ def test_a_batch_is_its_sentences_alone(seed, ids, beam_and_groups):
 
 
 def test_sentences_leave_the_batch(monkeypatch):
-    """The models of the test above end some sentences before others: fairseq then takes them out of the batch."""
+    """The models of the test above end some sentences early: fairseq drops them from the batch."""
     left = []
     monkeypatch.setattr(
         search.DiverseBeamSearch, "prune_sentences", lambda self, kept: left.append(len(kept))

@@ -10,7 +10,7 @@ from fairseq_cli import train as fairseq_train
 from admin_fairseq.compat import early_stopping
 from tests.helpers import REPOSITORY, TRAIN_FLAGS, USER_DIR, run, train
 
-# a training whose loss falls, told that a higher one is better: no validation after the first is an improvement
+# a training whose loss falls, told that a higher one is better: nothing improves on the first
 NEVER_BETTER = [
     "--maximize-best-checkpoint-metric",
     "--max-tokens",
@@ -63,7 +63,7 @@ def test_where_fairseqs_training_is_the_program(data_bin, undisturbed, half, tmp
 
 
 def test_resumed_within_an_epoch(data_bin, tmp_path):
-    """Validations after updates 2, 4, 5 (the epoch's end), 6, 8: the fourth without improvement is the last."""
+    """Validations after updates 2, 4, 5 (the epoch's end), 6, 8: the fourth miss is the last."""
     flags = [*NEVER_BETTER, "--patience", "4", "--save-interval-updates", "2"]
     train(data_bin, tmp_path / "a", *flags)
     train(data_bin, tmp_path / "b", *flags, "--max-update", "4")

@@ -80,7 +80,7 @@ def test_the_average_is_that_of_the_weights(data_bin, tmp_path, flags, start):
 
 
 def test_bf16_with_averages_in_float32(data_bin, tmp_path):
-    """The float32 copies are separate for each name of a tied weight; the weights are rounded ones."""
+    """The float32 copies are separate for each name of a tied weight; the weights are rounded."""
     run_training(data_bin, tmp_path, 4, "--store-ema", "--ema-decay", "0.7", "--ema-fp32", "--bf16")
     states = checkpoints(tmp_path, 4)
     expected = averages(states, 0.7)
@@ -98,7 +98,7 @@ def test_a_resumed_average_goes_on(data_bin, tmp_path, fp32):
 
 
 def test_an_average_that_lost_its_layer_norms(data_bin, tmp_path):
-    """Checkpoints of fairseq without the mend: the average says version 1 and has no last LayerNorm."""
+    """fairseq's checkpoints without the workaround: an average of version 1, no last LayerNorm."""
     flags = ["--store-ema", "--ema-decay", "0.7"]
     run_training(data_bin, tmp_path, 2, *flags)
     last = tmp_path / "checkpoint_last.pt"

@@ -1,4 +1,4 @@
-"""Folded checkpoints and CTranslate2 models, through the commands that users type, without the plugin."""
+"""Folded checkpoints and CTranslate2 models, through users' commands, without the plugin."""
 
 import copy
 import os
@@ -13,17 +13,20 @@ from fairseq.models.transformer import TransformerModel
 
 from admin_fairseq import cli
 from admin_fairseq.checkpoints import load_checkpoint
-from admin_fairseq.deploy.ctranslate2_export import noise_growth, put_in_place
-from admin_fairseq.deploy.export import compare
+from admin_fairseq.deploy.compare import compare
+from admin_fairseq.deploy.ctranslate2_export import put_in_place
 from admin_fairseq.deploy.fold import fold_state
+from admin_fairseq.deploy.int8_noise import noise_growth
 from admin_fairseq.residual import named_sites
+from admin_fairseq.sites import SiteName
 from tests.helpers import USER_DIR, adaptive, run, train
 
 GENERATE = """
 import sys
 from fairseq_cli.generate import cli_main
 cli_main()
-assert not [name for name in sys.modules if name.startswith("admin_fairseq")], "a stock environment has no plugin"
+plugin = [name for name in sys.modules if name.startswith("admin_fairseq")]
+assert not plugin, "a stock environment has no plugin"
 """
 
 
@@ -102,7 +105,8 @@ def test_fold_says_what_it_does(folded):
         and "parameters beside those of omega: +" in log
     )
     found = re.search(
-        r"logits differ by (\S+) at most, and by (\S+) as they are stored \(rounding of the weights alone: (\S+)\)",
+        r"logits differ by (\S+) at most, and by (\S+) as they are stored "
+        r"\(rounding of the weights alone: (\S+)\)",
         log,
     )
     assert (
@@ -118,7 +122,7 @@ def test_safe_needs_nothing_in_a_stock_environment(data_bin, folded, translation
 
 
 def test_usual_is_what_fairseq_writes(data_bin, folded, translations):
-    """torch >= 2.6 refuses a Namespace, which every checkpoint of fairseq's holds, until it is told to trust."""
+    """torch >= 2.6 refuses the Namespace of fairseq's checkpoints, until it is told to trust."""
     assert (
         lines(generate(data_bin, folded["usual"], TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD="1"), "H")
         == translations
@@ -255,9 +259,12 @@ def test_checkpoints_of_the_old_layout_and_of_hydra(trained, tmp_path):
 
 
 def test_a_wrong_fold_is_not_written(trained, tmp_path, monkeypatch, capsys):
-    from admin_fairseq.deploy import fold
+    readers = SiteName.readers.fget
 
-    monkeypatch.setitem(fold.PARTS, "ffn_residual", ("final_layer_norm", [], "fc2"))  # fc1 left out
+    def without_fc1(site):
+        return [reader for reader in readers(site) if not reader.endswith(".fc1")]
+
+    monkeypatch.setattr(SiteName, "readers", property(without_fc1))
     assert cli.main(["fold", str(trained), str(tmp_path / "out.pt")]) == 1
     assert "puts out something else" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
@@ -306,8 +313,8 @@ def test_mistakes(trained, folded, tmp_path, capsys):
     assert not out.exists()
     out.write_text("precious")
     assert "--force" in refused(capsys, "fold", trained, out) and out.read_text() == "precious"
-    assert "no file" in refused(capsys, "fold", trained, tmp_path, "--force")
-    assert "a file to write is wanted" in refused(capsys, "fold", trained, "")
+    assert "not a file" in refused(capsys, "fold", trained, tmp_path, "--force")
+    assert "must be the path of a file" in refused(capsys, "fold", trained, "")
     assert "it is a folder" in refused(capsys, "fold", tmp_path, out, "--force")
     assert "cannot be read" in refused(capsys, "fold", trained / "x", out, "--force")
     torch.save(
@@ -334,7 +341,7 @@ def test_damaged_flags_and_weights(trained, tmp_path, capsys):
     out = tmp_path / "out.pt"
     for flags in ({"activation_fn": "nope"}, {"encoder_embed_dim": "16"}, {"encoder_layers": 3}):
         assert "in.pt" in refused(capsys, "fold", changed(trained, tmp_path / "in.pt", flags), out)
-    assert "no tensor" in refused(
+    assert "not a tensor" in refused(
         capsys, "fold", changed(trained, tmp_path / "in.pt", weights={"extra": 3}), out
     )
     name = "encoder.layers.0.ffn_residual.omega"
@@ -378,7 +385,7 @@ def exported(trained):
 
 
 def test_ctranslate2_translates_alike(data_bin, trained, exported):
-    """Greedily: with a beam the two programs end their search by rules of their own, and now and then elsewhere."""
+    """Greedily: with a beam the two programs end their search by rules of their own."""
     output = generate(data_bin, trained, USER_DIR, beam=1)
     sources, expected = lines(output, "S"), lines(output, "H")
     translator = ctranslate2.Translator(str(exported), device="cpu")
@@ -466,7 +473,7 @@ def test_export_mistakes(data_bin, trained, exported, tmp_path, capsys):
     assert "name --source-lang" in refused(capsys, *command, trained, out, "--data", tmp_path)
     languages = ["--source-lang", "en", "--target-lang", "de"]
     error = refused(capsys, *command, trained, out, "--data", tmp_path, *languages)
-    assert "dict.en.txt: not there" in error and "dict.de.txt: not there" in error
+    assert "dict.en.txt: does not exist" in error and "dict.de.txt: does not exist" in error
     for language in ("en", "de"):
         text = (data_bin / f"dict.{language}.txt").read_text().splitlines()[:-1]
         (tmp_path / f"dict.{language}.txt").write_text("\n".join(text) + "\n")

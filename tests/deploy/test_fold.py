@@ -1,4 +1,4 @@
-"""Folding: the stock model's outputs are the Admin model's, whatever the architecture and the omegas."""
+"""Folding: the stock model's outputs are the Admin model's, whatever its flags and omegas."""
 
 import copy
 
@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from admin_fairseq.deploy.fold import fold, fold_state
 from admin_fairseq.errors import AdminError
-from admin_fairseq.profile.data import first_sites
-from admin_fairseq.residual import named_sites
+from admin_fairseq.profile.fill import freeze_first
+from admin_fairseq.sites import first_sites, named_sites
 from tests.helpers import adaptive, batch, build, task
 from tests.reference import embed, run_stack
 
@@ -27,6 +27,8 @@ SHARING = {
 def disturb(model, seed=1, low=0.01, high=50.0, near_zero=True):
     """Give every weight a say: omegas log-uniform in [low, high], some negative, some near zero."""
     generator = torch.Generator().manual_seed(seed)
+    if getattr(model.flags, "freeze_first_omega", False):
+        freeze_first(model)  # as a training does
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if "layer_norm" in name or "layernorm" in name or name.endswith("bias"):
