@@ -1,7 +1,7 @@
-"""The ``admin-fairseq`` command: what has to be done with profiles, checkpoints and experiments around a training.
+"""The ``admin-fairseq`` command: profiles, checkpoints and experiments around a training.
 
-Parsing needs neither torch nor fairseq. A subcommand imports what it needs when it runs; those that need the
-plugin say so, and it is registered for them.
+Parsing needs neither torch nor fairseq. A subcommand imports what it needs when it runs; those that
+need the plugin say so, and it is registered for them.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from .deploy import QUANTIZATIONS
 from .errors import AdminError, PrintableFormatter
 from .experiments.corpus import command as prepare
 from .experiments.report import command as report
+from .profile import command as profile
 from .version import __version__
 
 
@@ -32,7 +33,7 @@ def build_parser() -> ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for add in (
         prepare.add_parser,
-        _add_profile,
+        profile.add_parser,
         _add_average,
         _add_fold,
         _add_export,
@@ -43,41 +44,6 @@ def build_parser() -> ArgumentParser:
     ):
         add(commands)
     return parser
-
-
-def _add_profile(commands: Any) -> None:
-    command = commands.add_parser("profile", help="print a profile as a table, or draw it")
-    command.add_argument("path", help="the profile: ours, or the authors' profile.ratio.init")
-    command.add_argument("--plot", metavar="OUT.png", help="draw omega against depth, both stacks")
-    command.add_argument(
-        "--renew-checksum",
-        action="store_true",
-        help="first give a profile that was edited by hand a right checksum",
-    )
-    command.set_defaults(run=_run_profile)
-
-
-def _run_profile(args: Namespace) -> None:
-    from .profile import file as profile_file
-    from .profile.text import table
-
-    if args.renew_checksum:
-        profile_file.renew_checksum(args.path)
-    profile = profile_file.load(args.path)
-    for key, value in profile.provenance.items():
-        print(f"{key}: {value}")
-    print()
-    print(table(profile))
-    if args.plot:
-        from . import plots
-
-        try:
-            plots.save_figure(args.plot, lambda axis: plots.draw_omega(axis, profile.stacks))
-        except (
-            OSError,
-            ValueError,
-        ) as error:  # ValueError: matplotlib does not know the file's ending
-            raise AdminError(f"--plot {args.plot}: {error}") from None
 
 
 def _add_average(commands: Any) -> None:
@@ -271,20 +237,16 @@ def import_user_dir(path: str) -> None:
     """
     from fairseq import utils
 
-    if os.path.basename(os.path.normpath(path)) == "admin_fairseq":
+    if os.path.basename(os.path.normpath(path)) == __package__:
         return
     try:
         utils.import_user_module(Namespace(user_dir=path))
     except AdminError:
         raise
-    except (
-        Exception
-    ) as error:  # FileNotFoundError of fairseq's, and whatever the user's code raises
-        reason = (
-            "no such folder"
-            if isinstance(error, FileNotFoundError)
-            else f"{type(error).__name__}: {error}"
-        )
+    except FileNotFoundError as error:
+        raise AdminError(f"--user-dir {path}: cannot be imported: no such folder") from error
+    except Exception as error:  # whatever the user's code raises
+        reason = f"{type(error).__name__}: {error}"
         raise AdminError(f"--user-dir {path}: cannot be imported: {reason}") from error
 
 
@@ -299,8 +261,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run the command.
 
     Returns:
-        The exit code: 0 if it worked, 1 for a mistake in the files. Flags that are not known end in 2, as
-        argparse has it.
+        The exit code: 0 if it worked, 1 for a mistake in the files. Flags that are not known end in
+        2, as argparse has it.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
