@@ -13,6 +13,7 @@ from fairseq.tasks.translation import TranslationConfig, TranslationTask
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 USER_DIR = str(REPOSITORY / "admin_fairseq")
+GOLDEN = REPOSITORY / "tests" / "golden"
 PARITY = REPOSITORY.parent / "shared" / "parity"
 
 

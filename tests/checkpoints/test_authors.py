@@ -12,9 +12,8 @@ import torch
 from admin_fairseq import cli
 from admin_fairseq.checkpoints import authors, load_checkpoint, rebuild, stored_args
 from tests.helpers import USER_DIR, run, train
-from tests.parity import BATCHES, check_outputs, needs_parity, read
+from tests.parity import BATCHES, check_outputs, read
 
-pytestmark = needs_parity
 MODELS = {
     "mini_admin_2-3": (["sd0", "sd2_ratio"], "stage2/{}"),
     "mini_admin_6-6": (["sd0", "sd2_ratio"], "stage2/{}"),
