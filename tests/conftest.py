@@ -33,18 +33,9 @@ def data_bin(tmp_path_factory):
     folder = tmp_path_factory.mktemp("corpus")
     write_corpus(folder, {"train": 120, "valid": 20, "test": 27})
     run(
-        *[
-            "fairseq-preprocess",
-            "-s",
-            "en",
-            "-t",
-            "de",
-            "--joined-dictionary",
-            "--destdir",
-            "data-bin",
-            "--workers",
-            "1",
-        ],
+        *"""
+            fairseq-preprocess -s en -t de --joined-dictionary --destdir data-bin --workers 1
+        """.split(),
         *["--trainpref", "train", "--validpref", "valid", "--testpref", "test"],
         cwd=folder,
     )

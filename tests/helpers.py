@@ -139,48 +139,14 @@ def run(*command, cwd=None, check=True, env=None, timeout=600):
     return result
 
 
-TRAIN_FLAGS = [
-    "--arch",
-    "admin_transformer_tiny",
-    "--encoder-layers",
-    "2",
-    "--decoder-layers",
-    "2",
-    "--encoder-embed-dim",
-    "16",
-    "--encoder-ffn-embed-dim",
-    "32",
-    "--encoder-attention-heads",
-    "2",
-    "--decoder-attention-heads",
-    "2",
-    "--share-all-embeddings",
-    "--optimizer",
-    "radam",
-    "--adam-betas",
-    "(0.9,0.98)",
-    "--lr",
-    "5e-3",
-    "--lr-scheduler",
-    "inverse_sqrt",
-    "--warmup-updates",
-    "4",
-    "--criterion",
-    "label_smoothed_cross_entropy",
-    "--label-smoothing",
-    "0.1",
-    "--max-tokens",
-    "256",
-    "--dropout",
-    "0.1",
-    "--no-progress-bar",
-    "--log-interval",
-    "1",
-    "--num-workers",
-    "0",
-    "--seed",
-    "7",
-]
+TRAIN_FLAGS = """
+    --arch admin_transformer_tiny --encoder-layers 2 --decoder-layers 2 --encoder-embed-dim 16
+    --encoder-ffn-embed-dim 32 --encoder-attention-heads 2 --decoder-attention-heads 2
+    --share-all-embeddings --optimizer radam --adam-betas (0.9,0.98) --lr 5e-3
+    --lr-scheduler inverse_sqrt --warmup-updates 4 --criterion label_smoothed_cross_entropy
+    --label-smoothing 0.1 --max-tokens 256 --dropout 0.1 --no-progress-bar --log-interval 1
+    --num-workers 0 --seed 7
+""".split()
 
 
 def train(data_bin, save_dir, *flags, **kwargs):

@@ -169,17 +169,9 @@ def test_through_fairseq_train(init_type, data_bin, tmp_path):
 @pytest.mark.parametrize("precision", [[], ["--bf16"], ["--clip-norm", "0.1"]])
 def test_gradient_norms_are_those_of_the_trainer(precision, data_bin, tmp_path):
     """Those of all branches together are most of gnorm, which fairseq logs from before clipping."""
-    flags = [
-        "--init-type",
-        "deepnet",
-        "--max-update",
-        "2",
-        "--no-save",
-        "--log-format",
-        "json",
-        "--trace-interval",
-        "1",
-    ]
+    flags = """
+        --init-type deepnet --max-update 2 --no-save --log-format json --trace-interval 1
+    """.split()
     line = records(train(data_bin, tmp_path, *flags, *precision, "--update-freq", "2").stdout)[-1]
     squares = [float(value) ** 2 for key, value in line.items() if key.startswith("gradient_norm")]
     whole = min(float(line["gnorm"]), 0.1) if "--clip-norm" in precision else float(line["gnorm"])

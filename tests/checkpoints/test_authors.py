@@ -104,18 +104,10 @@ def test_fairseq_generates_and_fine_tunes(data_bin, tmp_path):
         "5",
     ).stdout
     assert out.count("\nH-") == 27
-    flags = [
-        "--decoder-layers",
-        "3",
-        "--arch",
-        "admin_transformer",
-        "--init-type",
-        "adaptive",
-        "--lr",
-        "1e-9",
-        "--max-update",
-        "1",
-    ]
+    flags = """
+        --decoder-layers 3 --arch admin_transformer --init-type adaptive --lr 1e-9 --max-update
+        1
+    """.split()
     train(
         data_bin, tmp_path / "run", "--finetune-from-model", path, *flags, "--no-epoch-checkpoints"
     )
