@@ -26,8 +26,8 @@ def build_parser() -> ArgumentParser:
     """Return the parser of the command with all its subcommands."""
     parser = ArgumentParser(
         prog="admin-fairseq",
-        description="Tools for profiles, checkpoints and experiments of admin_fairseq. Training and translation are "
-        "fairseq's own commands, with --user-dir admin_fairseq.",
+        description="Tools for profiles, checkpoints and experiments of admin_fairseq. Training "
+        "and translation are fairseq's own commands, with --user-dir admin_fairseq.",
     )
     parser.add_argument("--version", action="version", version=f"admin_fairseq {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -50,8 +50,8 @@ def _add_average(commands: Any) -> None:
     command = commands.add_parser(
         "average",
         help="average checkpoints",
-        description="Average the weights of checkpoints: those named, or the last ones of a --save-dir. "
-        "Flags are those of fairseq's scripts/average_checkpoints.py.",
+        description="Average the weights of checkpoints: those named, or the last ones of a "
+        "--save-dir. Flags are those of fairseq's scripts/average_checkpoints.py.",
     )
     command.add_argument(
         "--inputs", nargs="+", required=True, help="checkpoints, or one folder that holds them"
@@ -73,7 +73,7 @@ def _add_average(commands: Any) -> None:
     command.add_argument(
         "--checkpoint-suffix",
         metavar="SUFFIX",
-        help="that of the training (default: the only one that is there)",
+        help="that of the training (default: the only one found)",
     )
     command.add_argument(
         "--ema", action="store_true", help="average what --store-ema kept, instead of the weights"
@@ -97,7 +97,8 @@ def _run_average(args: Namespace) -> None:
         paths = args.inputs
         if args.checkpoint_upper_bound is not None:
             raise AdminError(
-                "--checkpoint-upper-bound goes with --num-epoch-checkpoints or --num-update-checkpoints"
+                "--checkpoint-upper-bound goes with --num-epoch-checkpoints or "
+                "--num-update-checkpoints"
             )
         folders = [path for path in paths if os.path.isdir(path)]
         if folders:
@@ -112,8 +113,8 @@ def _add_fold(commands: Any) -> None:
     command = commands.add_parser(
         "fold",
         help="rewrite a trained model as a stock transformer",
-        description="Rewrite a trained model as a checkpoint of fairseq's own transformer with the same outputs, "
-        "which needs no --user-dir. Average checkpoints before folding, not after.",
+        description="Rewrite a trained model as a checkpoint of fairseq's own transformer with the "
+        "same outputs, which needs no --user-dir. Average checkpoints before folding, not after.",
     )
     _add_checkpoint(command, "OUT", "the checkpoint to write")
     command.add_argument(
@@ -162,8 +163,8 @@ def _add_import(commands: Any) -> None:
     command = commands.add_parser(
         "import",
         help="take over a checkpoint of the authors' code",
-        description="Write a checkpoint of the authors' code (Transformer-Clinic, fairseq 0.8) as one of this "
-        "plugin, omegas included, for generation and fine-tuning.",
+        description="Write a checkpoint of the authors' code (Transformer-Clinic, fairseq 0.8) as "
+        "one of this plugin, omegas included, for generation and fine-tuning.",
     )
     _add_checkpoint(command, "OUT", "the checkpoint to write")
     command.set_defaults(run=_run_import, plugin=True)
@@ -179,8 +180,9 @@ def _add_grow_vocabulary(commands: Any) -> None:
     command = commands.add_parser(
         "grow-vocabulary",
         help="give a model rows for the words of a larger dictionary",
-        description="Write a checkpoint whose embeddings are those of a larger dictionary, for fine-tuning on text "
-        "with new words. Rows of known words stay; the optimizer's state is left out.",
+        description="Write a checkpoint whose embeddings are those of a larger dictionary, for "
+        "fine-tuning on text with new words. Rows of known words stay; the optimizer's state is "
+        "left out.",
     )
     command.add_argument("checkpoint", metavar="CHECKPOINT", help="the checkpoint to read")
     command.add_argument("out", metavar="OUT", help="the checkpoint to write")
@@ -190,7 +192,7 @@ def _add_grow_vocabulary(commands: Any) -> None:
     command.add_argument(
         "--seed", type=int, default=1, metavar="N", help="of the new rows (default: %(default)s)"
     )
-    command.add_argument("--force", action="store_true", help="replace OUT if it is there")
+    command.add_argument("--force", action="store_true", help="replace OUT if it exists")
     command.set_defaults(run=_run_grow_vocabulary, plugin=True)
 
 
@@ -210,7 +212,7 @@ def _add_analyze(commands: Any) -> None:
 def _add_checkpoint(command: ArgumentParser, metavar: str, what: str) -> None:
     command.add_argument("checkpoint", metavar="CHECKPOINT", help="the checkpoint to read")
     command.add_argument("out", metavar=metavar, help=what)
-    command.add_argument("--force", action="store_true", help=f"replace {metavar} if it is there")
+    command.add_argument("--force", action="store_true", help=f"replace {metavar} if it exists")
     _add_user_dir(command)
 
 
