@@ -79,7 +79,7 @@ class Warm:
         self.server.wait(10)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def shared():
     """Return the warm process of this test process."""
     folder = tempfile.mkdtemp(prefix="warm-")
@@ -150,7 +150,7 @@ def take_place(request):
     given = os.open(request["output"].replace(".txt", ".in"), os.O_RDONLY)
     for source, target in ((given, 0), (output, 1), (output, 2)):
         os.dup2(source, target)
-    sys.stdin = open(0, closefd=False)
+    sys.stdin = os.fdopen(0, closefd=False)
     sys.argv = request["words"]
     # as PYTHONPATH has it: the tests' folder is no part of a command's path
     sys.path[0] = str(REPOSITORY)
