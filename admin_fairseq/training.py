@@ -39,7 +39,8 @@ def install() -> None:
 
     Twice changes nothing.
     """
-    if is_mended(Trainer.__init__, by="training"):
+    # by this module's full name: of two copies of the package each begins trainings of its models
+    if is_mended(Trainer.__init__, by=__name__):
         return
     construct, build_optimizer = Trainer.__init__, Trainer._build_optimizer
 
@@ -58,8 +59,8 @@ def install() -> None:
         if isinstance(self._model, AdminTransformerModel):
             start_master_weights(self._model, self._optimizer)
 
-    Trainer.__init__ = mark(begin, by="training")
-    Trainer._build_optimizer = mark(build_with_omegas, by="training")
+    Trainer.__init__ = mark(begin, by=__name__)
+    Trainer._build_optimizer = mark(build_with_omegas, by=__name__)
     AdminTransformerModel.when_built.append(watch)
 
 

@@ -1,4 +1,4 @@
-"""The init types beside Admin: equations, first weights, and their way through fairseq's commands."""
+"""The init types beside Admin: equations, first weights, the way through fairseq's commands."""
 
 import copy
 import math
