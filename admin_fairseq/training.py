@@ -57,11 +57,11 @@ def install() -> None:
     def build_with_omegas(self: Trainer) -> None:
         build_optimizer(self)
         if isinstance(self._model, AdminTransformerModel):
-            start_master_weights(self._model, self._optimizer)
+            _start_master_weights(self._model, self._optimizer)
 
     Trainer.__init__ = mark(begin, by=__name__)
     Trainer._build_optimizer = mark(build_with_omegas, by=__name__)
-    AdminTransformerModel.when_built.append(watch)
+    AdminTransformerModel.when_built.append(_watch)
 
 
 def prepare(model: AdminTransformerModel, task: Any, stored_args: Any = None) -> None:
@@ -112,7 +112,7 @@ def set_up(model: AdminTransformerModel, stored_args: Any = None) -> None:
             options.store(flags, {"admin_omega": omegas})
 
 
-def start_master_weights(model: AdminTransformerModel, optimizer: Any) -> None:
+def _start_master_weights(model: AdminTransformerModel, optimizer: Any) -> None:
     """Start float32 master copies of omega from the profile's numbers, not from rounded ones.
 
     fairseq makes the copies of half-precision weights (``--fp16``, ``--bf16``).
@@ -122,7 +122,7 @@ def start_master_weights(model: AdminTransformerModel, optimizer: Any) -> None:
         fill_master_weights(optimizer, model, omegas)
 
 
-def watch(model: AdminTransformerModel) -> None:
+def _watch(model: AdminTransformerModel) -> None:
     """Have a model that was built be trained as its flags say, in loops of one's own too.
 
     It refuses to be trained before its omegas are set, and ``--freeze-first-omega`` holds.
@@ -132,10 +132,10 @@ def watch(model: AdminTransformerModel) -> None:
         # here, since no optimizer and no wrapper for several processes has seen the model yet
         freeze_first(model)
     if method_of(args).needs_profile and options.stored_omegas(args) is None:
-        model.register_forward_pre_hook(refuse_without_omegas)
+        model.register_forward_pre_hook(_refuse_without_omegas)
 
 
-def refuse_without_omegas(model: AdminTransformerModel, inputs: tuple[Any, ...]) -> None:
+def _refuse_without_omegas(model: AdminTransformerModel, inputs: tuple[Any, ...]) -> None:
     """Refuse to train a model before its omegas were set; a forward pre-hook.
 
     Raises:
