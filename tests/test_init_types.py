@@ -204,6 +204,7 @@ def test_constants_of_another_depth_or_law_are_refused():
         ).load_state_dict(state)
 
 
+@pytest.mark.subprocess
 def test_resuming_with_another_init_type_is_refused(data_bin, tmp_path):
     train(data_bin, tmp_path, "--init-type", "default", "--max-update", "1")
     result = train(data_bin, tmp_path, "--init-type", "deepnet", "--max-update", "2", check=False)
@@ -222,6 +223,7 @@ def test_flags_of_another_init_type_are_pointed_out(caplog):
     )
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize(
     "init_type", [*OTHERS, "analytic --analytic-constant --analytic-output-change O(1)"]
 )

@@ -119,6 +119,7 @@ def records(output):
     return [json.loads(text) for text in found]
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize("init_type", ["adaptive-auto", "rezero"])
 def test_through_fairseq_train(init_type, data_bin, tmp_path):
     flags = [
@@ -166,6 +167,7 @@ def test_through_fairseq_train(init_type, data_bin, tmp_path):
     assert "beta/encoder.layers.0.ffn_residual" in records(resumed.stdout)[-1]
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize("precision", [[], ["--bf16"], ["--clip-norm", "0.1"]])
 def test_gradient_norms_are_those_of_the_trainer(precision, data_bin, tmp_path):
     """Those of all branches together are most of gnorm, which fairseq logs from before clipping."""
@@ -178,6 +180,7 @@ def test_gradient_norms_are_those_of_the_trainer(precision, data_bin, tmp_path):
     assert len(squares) == 10 and 0.2 * whole < math.sqrt(sum(squares)) < 1.01 * whole
 
 
+@pytest.mark.subprocess
 def test_tensorboard_shows_it(data_bin, tmp_path):
     pytest.importorskip("tensorboardX")
     train(

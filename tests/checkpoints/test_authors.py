@@ -14,6 +14,8 @@ from admin_fairseq.checkpoints import authors, load_checkpoint, rebuild, stored_
 from tests.helpers import USER_DIR, run, train
 from tests.parity import BATCHES, check_outputs, read
 
+pytestmark = pytest.mark.subprocess
+
 MODELS = {
     "mini_admin_2-3": (["sd0", "sd2_ratio"], "stage2/{}"),
     "mini_admin_6-6": (["sd0", "sd2_ratio"], "stage2/{}"),

@@ -10,6 +10,8 @@ from admin_fairseq.checkpoints import average, load_checkpoint
 from admin_fairseq.errors import AdminError
 from tests.helpers import TRAIN_FLAGS, USER_DIR
 
+pytestmark = pytest.mark.subprocess
+
 EMA = ["--store-ema", "--ema-decay", "0.8", "--init-type", "default"]
 PRE_LN = ["--encoder-normalize-before", "--decoder-normalize-before"]
 

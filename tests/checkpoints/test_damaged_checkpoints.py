@@ -85,6 +85,7 @@ def same(ours, theirs):
     )
 
 
+@pytest.mark.subprocess
 def test_no_damage_changes_weights(trained, tmp_path):
     chance = random.Random(SEED)
     data, weights = trained.read_bytes(), load_checkpoint(trained)["model"]
@@ -103,6 +104,7 @@ def test_no_damage_changes_weights(trained, tmp_path):
     assert accepted < FILES / 5, "most damage is seen; what is left lies in padding, or did nothing"
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize("number", range(12))
 def test_the_commands_end_with_one_message(trained, tmp_path, capsys, number):
     chance = random.Random(SEED + 1 + number)

@@ -57,6 +57,7 @@ def refused(capsys, *words):
 TRAPS = ["adaptive_softmax_cutoff", "encoder_xformers_att_config", "decoder_xformers_att_config"]
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize("flag", TRAPS)
 def test_flags_are_not_evaluated(trained, data_bin, tmp_path, capsys, flag):
     mark = tmp_path / "ran"
@@ -76,6 +77,7 @@ def test_flags_are_not_evaluated(trained, data_bin, tmp_path, capsys, flag):
     assert not mark.exists()
 
 
+@pytest.mark.subprocess
 def test_fairseqs_own_commands_evaluate_nothing(trained, data_bin, tmp_path):
     mark = tmp_path / "ran"
     text = TRAP.format(mark)
@@ -191,6 +193,7 @@ WRONG = [
 ]
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize("wrong", WRONG, ids=[str(wrong) for wrong in WRONG])
 def test_flags_of_another_type_or_size(trained, tmp_path, capsys, wrong):
     bad = changed(
@@ -201,6 +204,7 @@ def test_flags_of_another_type_or_size(trained, tmp_path, capsys, wrong):
     assert not (tmp_path / "out.pt").exists()
 
 
+@pytest.mark.subprocess
 def test_all_wrong_flags_are_told_at_once(trained, tmp_path, capsys):
     wrong = {"encoder_layers": "2", "dropout": "0.1"}
     bad = changed(
@@ -213,6 +217,7 @@ def test_all_wrong_flags_are_told_at_once(trained, tmp_path, capsys):
     )
 
 
+@pytest.mark.subprocess
 def test_cutoffs_of_older_releases_are_text(trained, tmp_path):
     old = changed(
         trained,
@@ -222,6 +227,7 @@ def test_cutoffs_of_older_releases_are_text(trained, tmp_path):
     assert load_checkpoint(old)["cfg"]["model"].adaptive_softmax_cutoff == [10, 20]
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize(
     "part", ["optimizer_history", "extra_state", "task_state", "args", "cfg", "model"]
 )
@@ -230,6 +236,7 @@ def test_parts_of_another_kind(trained, tmp_path, capsys, part):
     assert part in refused(capsys, "fold", bad, tmp_path / "out.pt")
 
 
+@pytest.mark.subprocess
 def test_files_that_flags_name_are_not_opened(trained, data_bin, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     paths = {
@@ -248,6 +255,7 @@ def test_files_that_flags_name_are_not_opened(trained, data_bin, tmp_path):
     assert state["cfg"]["model"].encoder_embed_path is None
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize("section", ["bpe", "model"])
 def test_nothing_is_fetched_for_a_checkpoint(trained, tmp_path, section):
     def change(state):
@@ -260,6 +268,7 @@ def test_nothing_is_fetched_for_a_checkpoint(trained, tmp_path, section):
         checkpoint_utils.load_checkpoint_to_cpu(str(changed(trained, tmp_path / "bad.pt", change)))
 
 
+@pytest.mark.subprocess
 def test_a_configuration_that_is_text_is_none(trained, tmp_path):
     """omegaconf would read it as YAML."""
     text = "model: {_name: transformer, encoder_embed_path: /nowhere}"
@@ -269,6 +278,7 @@ def test_a_configuration_that_is_text_is_none(trained, tmp_path):
         )
 
 
+@pytest.mark.subprocess
 def test_a_stored_user_dir_is_not_imported(trained, tmp_path):
     own = tmp_path / "evil_dir"
     own.mkdir()
@@ -298,6 +308,7 @@ def test_pipes_and_devices_are_not_read(tmp_path, capsys, command):
         assert str(path) in refused(capsys, *words)
 
 
+@pytest.mark.subprocess
 def test_no_device_is_replaced(trained, capsys):
     for words in (
         ("fold", trained, "/dev/null", "--force"),
@@ -307,6 +318,7 @@ def test_no_device_is_replaced(trained, capsys):
     assert os.path.exists("/dev/null") and not os.path.isfile("/dev/null")
 
 
+@pytest.mark.subprocess
 def test_checksums_are_compared(trained, data_bin, tmp_path, capsys):
     """One bit of a weight: torch loads it without a word."""
     data = bytearray(trained.read_bytes())
@@ -326,6 +338,7 @@ def test_checksums_are_compared(trained, data_bin, tmp_path, capsys):
     assert not (tmp_path / "out.pt").exists()
 
 
+@pytest.mark.subprocess
 def test_files_without_checksums_still_load(trained, tmp_path, caplog):
     """torch.serialization.set_crc32_options(False), and the format before torch 1.6."""
     state = torch.load(trained, weights_only=True)
@@ -343,6 +356,7 @@ def test_files_without_checksums_still_load(trained, tmp_path, caplog):
         caplog.clear()
 
 
+@pytest.mark.subprocess
 def test_weights_that_are_not_finite(trained, data_bin, tmp_path, capsys):
     name = "decoder.layers.1.ffn_residual.omega"
     bad = changed(
@@ -390,6 +404,7 @@ def test_flags_of_other_models_mean_other_things(tmp_path):
     assert load_checkpoint(tmp_path / "fconv.pt")["args"].encoder_layers == "[(256, 3)] * 4"
 
 
+@pytest.mark.subprocess
 def test_flags_of_older_releases(trained, tmp_path):
     def old(state):
         flags = {
@@ -407,6 +422,7 @@ def test_flags_of_older_releases(trained, tmp_path):
     ]
 
 
+@pytest.mark.subprocess
 def test_flags_of_the_task(trained, tmp_path, capsys):
     bad = changed(
         trained,
@@ -440,6 +456,7 @@ def test_numpy_arrays_are_read_and_objects_are_not(tmp_path):
         load_checkpoint(tmp_path / "object.pt")
 
 
+@pytest.mark.subprocess
 def test_control_characters_do_not_reach_the_terminal(trained, tmp_path, capsys):
     evil = "\x1b]0;owned\x07\x1b[2J\u202e"
 

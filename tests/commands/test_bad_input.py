@@ -9,6 +9,8 @@ import pytest
 from admin_fairseq.profile import file as profile_file
 from tests.helpers import train
 
+pytestmark = pytest.mark.subprocess
+
 
 @pytest.fixture(scope="module")
 def profile(data_bin, tmp_path_factory):

@@ -122,6 +122,7 @@ def fails(capsys, *arguments):
     return message
 
 
+@pytest.mark.subprocess
 def test_average_errors(tmp_path, capsys):
     one, two, out = (tmp_path / name for name in ("1.pt", "2.pt", "out.pt"))
     checkpoint(one)
@@ -175,6 +176,7 @@ def test_average_on_a_full_disk_keeps_the_old_output(tmp_path, capsys, monkeypat
     ]
 
 
+@pytest.mark.subprocess
 def test_the_installed_command():
     assert run("admin-fairseq", "--version").stdout.startswith("admin_fairseq ")
     assert run("admin-fairseq", check=False).returncode == 2

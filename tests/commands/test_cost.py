@@ -3,7 +3,11 @@
 import re
 import sys
 
+import pytest
+
 from tests.helpers import REPOSITORY, run
+
+pytestmark = pytest.mark.subprocess
 
 
 def test_profiling_needs_less_memory_than_a_training_step():

@@ -32,12 +32,14 @@ def one_process(data_bin, tmp_path_factory):
     return profile_file.load(folder / "admin.profile")
 
 
+@pytest.mark.subprocess
 def test_profiling_measures_the_batch_of_one_device(data_bin, tmp_path, one_process):
     train_in_two(data_bin, tmp_path, "--init-type adaptive-profiling")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["admin.profile"]
     assert profile_file.load(tmp_path / "admin.profile").sites == one_process.sites
 
 
+@pytest.mark.subprocess
 def test_auto_trains_and_resumes(data_bin, tmp_path, one_process):
     flags = "--init-type adaptive-auto --lr 1e-9 --no-epoch-checkpoints"
     out = train_in_two(data_bin, tmp_path, flags, "--max-update 3").stdout

@@ -110,6 +110,7 @@ def refused(warm, *words):
     return message
 
 
+@pytest.mark.subprocess
 def test_fine_tuning_from_another_depth(warm, data_bin, trained, tmp_path):
     words = [
         "--finetune-from-model",
@@ -133,6 +134,7 @@ def test_fine_tuning_from_another_vocabulary():
     assert "--srcdict" in str(error.value)
 
 
+@pytest.mark.subprocess
 def test_a_restore_file_that_is_not_there(warm, data_bin, tmp_path):
     output = warm.run(
         *train_words(data_bin, tmp_path, "--init-type", "default", "--restore-file", "x.pt")
@@ -140,6 +142,7 @@ def test_a_restore_file_that_is_not_there(warm, data_bin, tmp_path):
     assert "--restore-file x.pt: no such file; the training starts at the beginning" in output
 
 
+@pytest.mark.subprocess
 def test_a_plain_checkpoint_into_admin(warm, data_bin, trained, tmp_path):
     words = [
         "--finetune-from-model",
@@ -185,6 +188,7 @@ def test_the_real_cpu_message():
     assert is_out_of_memory(error.value)
 
 
+@pytest.mark.subprocess
 def test_export_looks_at_the_data_first(trained, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(
         "admin_fairseq.deploy.ctranslate2_export.fold_and_compare",
@@ -231,6 +235,7 @@ def test_dropout_is_retained_by_the_names_of_the_documentation():
     )
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize("arch", ["my_deep", "my_model"])
 def test_architectures_of_the_users_own(warm, data_bin, own, tmp_path, arch):
     words = ["--arch", arch, "--init-type", "adaptive-auto", "--save-interval-updates", 1]
@@ -260,6 +265,7 @@ def test_architectures_of_the_users_own(warm, data_bin, own, tmp_path, arch):
     assert found[0] == found[1] and len(found[0]) == 27
 
 
+@pytest.mark.subprocess
 def test_custom_layers_are_refused_by_name(warm, data_bin, own, tmp_path):
     warm.run(
         *train_words(
@@ -296,6 +302,7 @@ def test_custom_layers_are_refused_by_name(warm, data_bin, own, tmp_path):
     assert not (tmp_path / "stock.pt").exists()
 
 
+@pytest.mark.subprocess
 def test_a_user_dir_that_is_not_there(trained, tmp_path, capsys):
     words = [
         "fold",
@@ -311,6 +318,7 @@ def test_a_user_dir_that_is_not_there(trained, tmp_path, capsys):
     )
 
 
+@pytest.mark.subprocess
 def test_a_script_that_hands_over_to_fairseq(warm, data_bin, tmp_path):
     """As the ``train.py`` of fairseq's repository does, which torchrun is often given."""
     (tmp_path / "train.py").write_text(
@@ -321,6 +329,7 @@ def test_a_script_that_hands_over_to_fairseq(warm, data_bin, tmp_path):
     assert "--encoder-normalize-before" in refused(warm, *words)
 
 
+@pytest.mark.subprocess
 def test_a_program_of_somebodys_keeps_its_tracebacks(warm, tmp_path):
     """What is imported for its API changes nothing of how errors end."""
     (tmp_path / "mine.py").write_text("import admin_fairseq\nadmin_fairseq.load_profile('none')\n")

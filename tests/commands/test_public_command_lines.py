@@ -192,6 +192,7 @@ def test_each_row_for_translation(row):
 LINES = read_lines()
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize("name", LINES)
 def test_profile_train_resume_translate(name, warm, data_bin, tmp_path):
     flags = small(changed(LINES[name]))
@@ -236,6 +237,7 @@ def test_the_lines_are_many_and_of_many():
     assert len(used) >= 15, "rows of the table that some line needs"
 
 
+@pytest.mark.subprocess
 def test_t2t_trains_as_the_pre_ln_model_that_it_is(warm, data_bin, tmp_path):
     flags = small(changed(pairs("--arch transformer_wmt_en_de_big_t2t " + BASE[len("data ") :])))
     command = [
@@ -255,6 +257,7 @@ def test_t2t_trains_as_the_pre_ln_model_that_it_is(warm, data_bin, tmp_path):
     assert "encoder.layer_norm.weight" in load_checkpoint(tmp_path / "checkpoint_last.pt")["model"]
 
 
+@pytest.mark.subprocess
 def test_sacrebleu_left_unchanged_is_ignored(warm, data_bin, tmp_path):
     flags = small(changed(LINES["WMT'17 En-De base"]))
     warm.run(
@@ -303,6 +306,7 @@ def test_the_linear_schedule():
     assert f"below zero from update {below} on" in PAGE.read_text(encoding="utf-8")
 
 
+@pytest.mark.subprocess
 def test_a_profile_of_one_column_becomes_one_of_two(tmp_path):
     """The page's awk command."""
     command = re.search(r"^    (awk .*)$", PAGE.read_text(encoding="utf-8"), re.M)[1]

@@ -11,6 +11,8 @@ import torch
 from admin_fairseq.checkpoints import load_checkpoint
 from tests.helpers import REPOSITORY, TRAIN_FLAGS, USER_DIR, run
 
+pytestmark = pytest.mark.subprocess
+
 PAGE = (REPOSITORY / "docs" / "when_training_goes_wrong.md").read_text(encoding="utf-8")
 LINES = re.findall(r"^    (\S.*)$", PAGE.replace("\\\n", " "), re.M)
 HALF = "--lr 1e30 --warmup-updates 1 --memory-efficient-fp16 --optimizer adam"

@@ -13,6 +13,8 @@ from admin_fairseq.checkpoints import load_checkpoint
 from tests.conftest import write_corpus
 from tests.helpers import REPOSITORY, run
 
+pytestmark = pytest.mark.subprocess
+
 PAGE = (REPOSITORY / "docs" / "your_own_code.md").read_text(encoding="utf-8")
 SMALL = """
     --encoder-embed-dim 16 --decoder-embed-dim 16 --encoder-ffn-embed-dim 32

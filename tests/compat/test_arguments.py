@@ -71,6 +71,7 @@ def test_the_parser_is_left_as_it_was(capsys):
     assert parser.error == error
 
 
+@pytest.mark.subprocess
 def test_on_the_command_line(tmp_path):
     words = ["--user-dir", USER_DIR, "--arch", "transformer_iwslt_de_en", "--init-type", "adaptive"]
     result = run("fairseq-train", tmp_path, *words, check=False)
@@ -81,6 +82,7 @@ def test_on_the_command_line(tmp_path):
     )
 
 
+@pytest.mark.subprocess
 def test_a_checkpoint_has_its_own(tmp_path):
     words = ["--user-dir", USER_DIR, "--path", "x.pt", "--init-type", "adaptive"]
     result = run("fairseq-generate", tmp_path, *words, check=False)

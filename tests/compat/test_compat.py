@@ -69,6 +69,7 @@ def test_fixed_shapes_are_left_alone():
     assert sizes(got) == sizes(expected)
 
 
+@pytest.mark.subprocess
 def test_checkpoints_load_and_other_classes_do_not(tmp_path):
     path = tmp_path / "x.pt"
     torch.save({"args": argparse.Namespace(a=1)}, path)
@@ -162,6 +163,7 @@ def test_data_loading_ends_before_the_process(taken):
     assert not batches._consumer.is_alive()
 
 
+@pytest.mark.subprocess
 def test_a_process_in_the_middle_of_an_epoch_ends_cleanly():
     """The thread is busy in torch when the main thread leaves: mostly an abort by itself."""
     program = """if True:
@@ -202,6 +204,7 @@ def test_a_sound_fairseq_is_left_alone(monkeypatch):
     assert data_utils.batch_by_size is sound
 
 
+@pytest.mark.subprocess
 def test_buckets_train(data_bin, tmp_path):
     """--num-batch-buckets goes through both of numpy's lost names."""
     flags = """

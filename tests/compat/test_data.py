@@ -40,6 +40,7 @@ def parts(data_bin, tmp_path_factory):
     return folder
 
 
+@pytest.mark.subprocess
 def test_training_on_parts(parts, tmp_path):
     """120 sentences and as many again; valid and valid1 as one; epochs tell what is trained on."""
     flags = [
@@ -59,6 +60,7 @@ def test_training_on_parts(parts, tmp_path):
     assert "valid1 en-de 20 examples" in log
 
 
+@pytest.mark.subprocess
 def test_upsampling_is_as_asked_for(parts, tmp_path):
     flags = """
         --upsample-primary 2 --disable-validation --max-epoch 1 --no-save --max-tokens 4096

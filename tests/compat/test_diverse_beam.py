@@ -96,6 +96,7 @@ def test_prefixes_are_still_constrained_by_number():
     assert asked == {17, 5}
 
 
+@pytest.mark.subprocess
 def test_a_sound_search_is_left_alone(monkeypatch):
     from fairseq.sequence_generator import SequenceGenerator
 
@@ -122,6 +123,7 @@ def checkpoint(data_bin, tmp_path_factory):
     return folder / "checkpoint_last.pt"
 
 
+@pytest.mark.subprocess
 def test_diverse_beams_on_the_command_line(data_bin, checkpoint):
     command = [
         "fairseq-generate",

@@ -10,6 +10,8 @@ from fairseq_cli import train as fairseq_train
 from admin_fairseq.compat import early_stopping
 from tests.helpers import REPOSITORY, TRAIN_FLAGS, USER_DIR, run, train
 
+pytestmark = pytest.mark.subprocess
+
 # a training whose loss falls, told that a higher one is better: nothing improves on the first
 NEVER_BETTER = [
     "--maximize-best-checkpoint-metric",

@@ -5,6 +5,8 @@ import torch
 
 from tests.helpers import TRAIN_FLAGS, train
 
+pytestmark = pytest.mark.subprocess
+
 PRE_LN = ("--encoder-normalize-before", "--decoder-normalize-before")
 EVERY_UPDATE = (
     "--save-interval-updates",

@@ -64,6 +64,7 @@ def test_hooks_are_taken_away():
     assert not any(module._forward_hooks or module._backward_hooks for module in model.modules())
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize("arch", ["admin_transformer_tiny", "transformer"])
 def test_a_training_that_diverges(data_bin, tmp_path, arch):
     flags = ["--arch", arch, "--optimizer", "adam", "--lr", "1e30", "--lr-scheduler", "fixed"]

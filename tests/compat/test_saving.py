@@ -114,6 +114,7 @@ def test_a_copy_is_whole_or_not_there(tmp_path, monkeypatch):
     assert (tmp_path / "old").read_text() == "new"
 
 
+@pytest.mark.subprocess
 def test_what_a_killed_writer_left_is_swept_up(tmp_path):
     program = f"""if True:
         import time
@@ -161,6 +162,7 @@ def train_words(data_bin, folder, *more):
     return [*words, "--init-type", "analytic", "--max-update", 2, *more]
 
 
+@pytest.mark.subprocess
 def test_two_trainings_in_one_folder(warm, data_bin, tmp_path):
     save_dir.hold(tmp_path)
     try:
@@ -176,6 +178,7 @@ def test_two_trainings_in_one_folder(warm, data_bin, tmp_path):
     assert not list(tmp_path.glob(".training*")), "a training that ends leaves no lock"
 
 
+@pytest.mark.subprocess
 def test_a_killed_training_leaves_no_lock_behind(warm, data_bin, tmp_path):
     flags = ["--max-update", 500, "--save-interval-updates", 1]
     warm.run(*train_words(data_bin, tmp_path, *flags), kill_when=[tmp_path / "checkpoint_1_3.pt"])

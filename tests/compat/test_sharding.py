@@ -47,6 +47,7 @@ def shard_in_process(words, shards, results):
     return lines
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize("shards", [2, 3, 7, 9])
 def test_every_sentence_is_translated_once(data_bin, checkpoint, tmp_path, shards):
     """27 sentences in 7 batches: 2 and 3 do not divide them, 9 is more than there are."""
@@ -61,6 +62,7 @@ def test_every_sentence_is_translated_once(data_bin, checkpoint, tmp_path, shard
     assert sorted(parts) == sorted(whole)
 
 
+@pytest.mark.subprocess
 def test_shards_on_the_command_line(data_bin, checkpoint):
     parts = []
     for shard in (0, 1):
@@ -72,6 +74,7 @@ def test_shards_on_the_command_line(data_bin, checkpoint):
     assert not numbers[0] & numbers[1] and len(numbers[0] | numbers[1]) == 27
 
 
+@pytest.mark.subprocess
 def test_an_empty_shard_ends_well(data_bin, checkpoint):
     flags = ("--num-shards", 20, "--shard-id", 19)
     result = run("fairseq-generate", *command(data_bin, checkpoint, *flags))
@@ -81,6 +84,7 @@ def test_an_empty_shard_ends_well(data_bin, checkpoint):
     )
 
 
+@pytest.mark.subprocess
 def test_no_such_shard_on_the_command_line(data_bin, checkpoint):
     flags = ("--num-shards", 2, "--shard-id", 2)
     result = run("fairseq-generate", *command(data_bin, checkpoint, *flags), check=False)

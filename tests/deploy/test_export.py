@@ -21,6 +21,8 @@ from admin_fairseq.residual import named_sites
 from admin_fairseq.sites import SiteName
 from tests.helpers import USER_DIR, adaptive, run, train
 
+pytestmark = pytest.mark.subprocess
+
 GENERATE = """
 import sys
 from fairseq_cli.generate import cli_main
