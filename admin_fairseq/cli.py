@@ -39,6 +39,7 @@ def build_parser() -> ArgumentParser:
         _add_import,
         _add_grow_vocabulary,
         report.add_parser,
+        report.add_curves_parser,
         _add_analyze,
     ):
         add(commands)
