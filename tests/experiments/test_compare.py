@@ -7,7 +7,10 @@ import pytest
 
 from admin_fairseq.experiments import results
 from admin_fairseq.experiments.recipe import TO_TRAIN, read_recipe
+from admin_fairseq.experiments.runs.command import fairseq_train, profile_seed
 from admin_fairseq.experiments.runs.outcome import plateau
+from admin_fairseq.experiments.runs.record import flag_of
+from admin_fairseq.experiments.runs.settings import Settings
 from admin_fairseq.experiments.runs.unigram import unigram_bits
 from admin_fairseq.init_types import METHODS
 from admin_fairseq.logs import read_log
@@ -81,11 +84,95 @@ def test_diverged_is_having_learned_next_to_nothing(last, failed):
     assert (plateau([(50, 6.9), (100, last)], [best], unigram=7.0) is not None) == failed
 
 
-@pytest.mark.parametrize("name", ["quickstart", "multi30k"])
-def test_the_recipes_are_whole_and_give_each_seed_a_profile_of_its_own(name):
-    recipe = read_recipe(f"init_types-{name}", TO_TRAIN)
-    assert recipe.get("training", "profile-seed") is None
-    assert recipe.get("training", "updates") == {"quickstart": 600, "multi30k": 480}[name]
+# what the trainings of nmt-experiments/ were run with
+SAME = {
+    "--num-workers": "0",
+    "--dropout": "0.1",
+    "--optimizer": "adam",
+    "--adam-betas": "(0.9, 0.98)",
+    "--clip-norm": "0.0",
+    "--lr-scheduler": "inverse_sqrt",
+    "--warmup-init-lr": "1e-07",
+    "--criterion": "label_smoothed_cross_entropy",
+    "--label-smoothing": "0.1",
+    "--log-interval": "20",
+    "--seed": "3",
+}
+SMALL = {"--arch": "admin_transformer", "--encoder-embed-dim": "64", "--decoder-embed-dim": "64"}
+SMALL.update({"--encoder-ffn-embed-dim": "128", "--decoder-ffn-embed-dim": "128"})
+SMALL.update({"--encoder-attention-heads": "4", "--decoder-attention-heads": "4"})
+SMALL.update({"--lr": "0.001", "--max-tokens": "1024", "--update-freq": "1"})
+TRAININGS = [
+    (
+        "quickstart",
+        "18-18",
+        {
+            **SMALL,
+            "--warmup-updates": "300",
+            "--max-update": "900",
+            "--validate-interval-updates": "100",
+            "--save-interval-updates": "100",
+            "--keep-interval-updates": "1",
+        },
+    ),
+    (
+        "init_types-quickstart",
+        "18-18",
+        {
+            **SMALL,
+            "--warmup-updates": "300",
+            "--max-update": "600",
+            "--validate-interval-updates": "50",
+            "--save-interval-updates": "100",
+            "--keep-interval-updates": "1",
+        },
+    ),
+    (
+        "init_types-multi30k",
+        "12-12",
+        {
+            "--arch": "admin_transformer_tiny",
+            "--encoder-embed-dim": "128",
+            "--decoder-ffn-embed-dim": "256",
+            "--decoder-attention-heads": "4",
+            "--lr": "0.0015",
+            "--warmup-updates": "400",
+            "--max-tokens": "2048",
+            "--update-freq": "1",
+            "--max-update": "480",
+            "--validate-interval-updates": "60",
+            "--save-interval-updates": "120",
+            "--keep-interval-updates": "1",
+        },
+    ),
+    (
+        "figures",
+        "18-18",
+        {
+            **SMALL,
+            "--warmup-updates": "300",
+            "--max-update": "400",
+            "--validate-interval-updates": "50",
+        },
+    ),
+    ("figures", "6-6", {**SMALL, "--warmup-updates": "100", "--max-update": "300"}),
+]
+
+
+@pytest.mark.parametrize(("name", "depth", "flags"), TRAININGS)
+def test_the_recipes_train_with_the_flags_of_the_cards(name, depth, flags):
+    recipe = read_recipe(name, TO_TRAIN)
+    settings = Settings(init_type="default", layers=depth, seed=3, data="data", cpu=True)
+    words = fairseq_train(recipe, settings, "run")
+    encoder, decoder = depth.split("-")
+    layers = {"--encoder-layers": encoder, "--decoder-layers": decoder}
+    for flag, value in {**SAME, **layers, **flags}.items():
+        assert flag_of(words, flag) == value, flag
+    assert {"--cpu", "--share-all-embeddings"} <= set(words)
+    assert ("--xavier-ffn" in words) == (name == "figures")
+    assert ("--validate-interval-updates" in words) == ("--validate-interval-updates" in flags)
+    # in all but the figures, which are of seed 1, each seed had a profile of its own
+    assert profile_seed(recipe, settings) == (1 if name == "figures" else 3)
 
 
 @pytest.fixture(scope="module")
