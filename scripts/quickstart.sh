@@ -61,7 +61,7 @@ admin-fairseq sweep quickstart "${flags[@]}" --data "$dest/data" --dest "$dest" 
     fail "a training failed: see above"
 
 say "translating the test set"
-mapfile -t runs < <(cut -f 1 "$dest/sweep.tsv")
+mapfile -t runs < <(sort "$dest/sweep.tsv" | cut -f 1)
 admin-fairseq evaluate "${runs[@]}" --diverged --subsets test >"$dest/evaluate.log" 2>&1 ||
     fail "a translation failed: see $dest/evaluate.log"
 

@@ -47,6 +47,12 @@ def add_parser(commands: Any) -> None:
         help="average those of --save-interval-updates, not epochs (default: where the recipe has "
         "save-every)",
     )
+    parser.add_argument(
+        "--diverged",
+        action="store_true",
+        help="translate and score runs too that diverged with finite losses (default: their lines "
+        "have no scores); the report's means leave them out",
+    )
     parser.add_argument("--subsets", nargs="+", metavar="SUBSET", help="test sets (default: all)")
     parser.add_argument(
         "--recipe", help="a name or a path (default: the recipe that the run was trained with)"
@@ -84,7 +90,7 @@ def _evaluate_all(args: Namespace) -> None:
 def _evaluate(folder: Path, args: Namespace) -> tuple[Outcome, list[Row]]:
     """Judge, average, translate and score a run; return its outcome and rows of results.tsv.
 
-    A run that diverged has no scores.
+    A run that diverged has no scores, unless --diverged asks for those of one that ran to its end.
     """
     run = record.load_run(folder)
     if not run:
@@ -100,10 +106,11 @@ def _evaluate(folder: Path, args: Namespace) -> tuple[Outcome, list[Row]]:
     run["settings"]["data"] = data
     table = args.results or folder.parent / "results.tsv"
     shared = _facts(folder, run, ended, table)
+    is_scored = ended["state"] == "done" or (args.diverged and outcome.can_change(ended))
     rows = []
     for subset in args.subsets or subsets_of(data, recipe.source, recipe.target):
         row = {**shared, "subset": subset}
-        if ended["state"] != "diverged":
+        if is_scored:
             row.update(_translate_and_score(folder, run, subset, recipe, args))
         rows.append(row)
     results.append(table, rows)
