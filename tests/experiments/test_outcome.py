@@ -4,12 +4,16 @@ import itertools
 import json
 import math
 import os
+import shutil
 
 import pytest
 from fairseq.data import Dictionary, data_utils
 
 from admin_fairseq.errors import AdminError
+from admin_fairseq.experiments.recipe import TO_TRAIN, read_recipe
 from admin_fairseq.experiments.runs import outcome, record
+from admin_fairseq.experiments.runs.checks import check
+from admin_fairseq.experiments.runs.settings import Settings
 from admin_fairseq.experiments.runs.unigram import count_tokens, unigram_bits
 
 UNIGRAM = 6.75
@@ -165,6 +169,18 @@ def test_other_and_damaged_data_is_named(data_bin, tmp_path):
         count_tokens(stem)
     with pytest.raises(AdminError, match="cannot be read"):
         count_tokens(tmp_path / "none")
+
+
+def test_data_of_another_kind_is_refused_before_training(data_bin, tmp_path):
+    copy = tmp_path / "data-bin"
+    shutil.copytree(data_bin, copy)
+    recipe = read_recipe("quickstart", TO_TRAIN)
+    settings = Settings("default", "2-2", 1, str(tmp_path))
+    check(recipe, settings)
+    index = copy / "train.en-de.de.idx"
+    index.write_bytes(b"TNTIDX\x00\x00" + index.read_bytes()[8:])
+    with pytest.raises(AdminError, match="not of --dataset-impl mmap"):
+        check(recipe, settings)
 
 
 def test_sessions_that_were_killed_took_no_negative_time(tmp_path):

@@ -6,8 +6,8 @@ import contextlib
 import json
 import subprocess
 from pathlib import Path
-from typing import Any
 
+from ...logs import Record
 from . import outcome
 
 POLL = 2  # seconds between two looks at the log
@@ -40,7 +40,7 @@ def text_since(log: Path, begun: int) -> str:
         return file.read().decode(errors="replace")
 
 
-def _records(text: str) -> list[dict[str, Any]]:
+def _records(text: str) -> list[Record]:
     """Return the training records of a log's text that were written to their end."""
     records = []
     for line in text.splitlines():
