@@ -1,7 +1,7 @@
-"""The ``admin-fairseq`` command: what has to be done with profiles, checkpoints and experiments around a training.
+"""The ``admin-fairseq`` command: profiles, checkpoints and experiments around a training.
 
-Parsing needs neither torch nor fairseq. A subcommand imports what it needs when it runs; those that need the
-plugin say so, and it is registered for them.
+Parsing needs neither torch nor fairseq. A subcommand imports what it needs when it runs; those that
+need the plugin say so, and it is registered for them.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from .experiments.corpus import command as prepare
 from .experiments.report import command as report
 from .experiments.runs import evaluate, score, sweep, train
 from .experiments.runs.flags import split_extra
+from .profile import command as profile
 from .version import __version__
 
 # subcommands whose words after ``--`` are flags of fairseq-train
@@ -30,8 +31,8 @@ def build_parser() -> ArgumentParser:
     """Return the parser of the command with all its subcommands."""
     parser = ArgumentParser(
         prog="admin-fairseq",
-        description="Tools for profiles, checkpoints and experiments of admin_fairseq. Training and translation are "
-        "fairseq's own commands, with --user-dir admin_fairseq.",
+        description="Tools for profiles, checkpoints and experiments of admin_fairseq. Training "
+        "and translation are fairseq's own commands, with --user-dir admin_fairseq.",
     )
     parser.add_argument("--version", action="version", version=f"admin_fairseq {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -41,7 +42,7 @@ def build_parser() -> ArgumentParser:
         sweep.add_parser,
         evaluate.add_parser,
         score.add_parser,
-        _add_profile,
+        profile.add_parser,
         _add_average,
         _add_fold,
         _add_export,
@@ -55,47 +56,12 @@ def build_parser() -> ArgumentParser:
     return parser
 
 
-def _add_profile(commands: Any) -> None:
-    command = commands.add_parser("profile", help="print a profile as a table, or draw it")
-    command.add_argument("path", help="the profile: ours, or the authors' profile.ratio.init")
-    command.add_argument("--plot", metavar="OUT.png", help="draw omega against depth, both stacks")
-    command.add_argument(
-        "--renew-checksum",
-        action="store_true",
-        help="first give a profile that was edited by hand a right checksum",
-    )
-    command.set_defaults(run=_run_profile)
-
-
-def _run_profile(args: Namespace) -> None:
-    from .profile import file as profile_file
-    from .profile.text import table
-
-    if args.renew_checksum:
-        profile_file.renew_checksum(args.path)
-    profile = profile_file.load(args.path)
-    for key, value in profile.provenance.items():
-        print(f"{key}: {value}")
-    print()
-    print(table(profile))
-    if args.plot:
-        from . import plots
-
-        try:
-            plots.save_figure(args.plot, lambda axis: plots.draw_omega(axis, profile.stacks))
-        except (
-            OSError,
-            ValueError,
-        ) as error:  # ValueError: matplotlib does not know the file's ending
-            raise AdminError(f"--plot {args.plot}: {error}") from None
-
-
 def _add_average(commands: Any) -> None:
     command = commands.add_parser(
         "average",
         help="average checkpoints",
-        description="Average the weights of checkpoints: those named, or the last ones of a --save-dir. "
-        "Flags are those of fairseq's scripts/average_checkpoints.py.",
+        description="Average the weights of checkpoints: those named, or the last ones of a "
+        "--save-dir. Flags are those of fairseq's scripts/average_checkpoints.py.",
     )
     command.add_argument(
         "--inputs", nargs="+", required=True, help="checkpoints, or one folder that holds them"
@@ -117,7 +83,7 @@ def _add_average(commands: Any) -> None:
     command.add_argument(
         "--checkpoint-suffix",
         metavar="SUFFIX",
-        help="that of the training (default: the only one that is there)",
+        help="that of the training (default: the only one found)",
     )
     command.add_argument(
         "--ema", action="store_true", help="average what --store-ema kept, instead of the weights"
@@ -141,7 +107,8 @@ def _run_average(args: Namespace) -> None:
         paths = args.inputs
         if args.checkpoint_upper_bound is not None:
             raise AdminError(
-                "--checkpoint-upper-bound goes with --num-epoch-checkpoints or --num-update-checkpoints"
+                "--checkpoint-upper-bound goes with --num-epoch-checkpoints or "
+                "--num-update-checkpoints"
             )
         folders = [path for path in paths if os.path.isdir(path)]
         if folders:
@@ -156,8 +123,8 @@ def _add_fold(commands: Any) -> None:
     command = commands.add_parser(
         "fold",
         help="rewrite a trained model as a stock transformer",
-        description="Rewrite a trained model as a checkpoint of fairseq's own transformer with the same outputs, "
-        "which needs no --user-dir. Average checkpoints before folding, not after.",
+        description="Rewrite a trained model as a checkpoint of fairseq's own transformer with the "
+        "same outputs, which needs no --user-dir. Average checkpoints before folding, not after.",
     )
     _add_checkpoint(command, "OUT", "the checkpoint to write")
     command.add_argument(
@@ -206,8 +173,8 @@ def _add_import(commands: Any) -> None:
     command = commands.add_parser(
         "import",
         help="take over a checkpoint of the authors' code",
-        description="Write a checkpoint of the authors' code (Transformer-Clinic, fairseq 0.8) as one of this "
-        "plugin, omegas included, for generation and fine-tuning.",
+        description="Write a checkpoint of the authors' code (Transformer-Clinic, fairseq 0.8) as "
+        "one of this plugin, omegas included, for generation and fine-tuning.",
     )
     _add_checkpoint(command, "OUT", "the checkpoint to write")
     command.set_defaults(run=_run_import, plugin=True)
@@ -223,8 +190,9 @@ def _add_grow_vocabulary(commands: Any) -> None:
     command = commands.add_parser(
         "grow-vocabulary",
         help="give a model rows for the words of a larger dictionary",
-        description="Write a checkpoint whose embeddings are those of a larger dictionary, for fine-tuning on text "
-        "with new words. Rows of known words stay; the optimizer's state is left out.",
+        description="Write a checkpoint whose embeddings are those of a larger dictionary, for "
+        "fine-tuning on text with new words. Rows of known words stay; the optimizer's state is "
+        "left out.",
     )
     command.add_argument("checkpoint", metavar="CHECKPOINT", help="the checkpoint to read")
     command.add_argument("out", metavar="OUT", help="the checkpoint to write")
@@ -234,7 +202,7 @@ def _add_grow_vocabulary(commands: Any) -> None:
     command.add_argument(
         "--seed", type=int, default=1, metavar="N", help="of the new rows (default: %(default)s)"
     )
-    command.add_argument("--force", action="store_true", help="replace OUT if it is there")
+    command.add_argument("--force", action="store_true", help="replace OUT if it exists")
     command.set_defaults(run=_run_grow_vocabulary, plugin=True)
 
 
@@ -254,7 +222,7 @@ def _add_analyze(commands: Any) -> None:
 def _add_checkpoint(command: ArgumentParser, metavar: str, what: str) -> None:
     command.add_argument("checkpoint", metavar="CHECKPOINT", help="the checkpoint to read")
     command.add_argument("out", metavar=metavar, help=what)
-    command.add_argument("--force", action="store_true", help=f"replace {metavar} if it is there")
+    command.add_argument("--force", action="store_true", help=f"replace {metavar} if it exists")
     _add_user_dir(command)
 
 
@@ -281,20 +249,16 @@ def import_user_dir(path: str) -> None:
     """
     from fairseq import utils
 
-    if os.path.basename(os.path.normpath(path)) == "admin_fairseq":
+    if os.path.basename(os.path.normpath(path)) == __package__:
         return
     try:
         utils.import_user_module(Namespace(user_dir=path))
     except AdminError:
         raise
-    except (
-        Exception
-    ) as error:  # FileNotFoundError of fairseq's, and whatever the user's code raises
-        reason = (
-            "no such folder"
-            if isinstance(error, FileNotFoundError)
-            else f"{type(error).__name__}: {error}"
-        )
+    except FileNotFoundError as error:
+        raise AdminError(f"--user-dir {path}: cannot be imported: no such folder") from error
+    except Exception as error:  # whatever the user's code raises
+        reason = f"{type(error).__name__}: {error}"
         raise AdminError(f"--user-dir {path}: cannot be imported: {reason}") from error
 
 
@@ -320,8 +284,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run the command.
 
     Returns:
-        The exit code: 0 if it worked, 1 for a mistake in the files. Flags that are not known end in 2, as
-        argparse has it.
+        The exit code: 0 if it worked, 1 for a mistake in the files. Flags that are not known end in
+        2, as argparse has it.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:

@@ -205,7 +205,7 @@ def _check_fit(model: AdminTransformerModel, state_dict: Mapping[str, Any], mode
 
 
 # names of ours are admin_ and the name of fairseq's own, with the same sizes
-FAIRSEQS_ARCHITECTURES: dict[str, Callable[[Namespace], None]] = {
+_FAIRSEQS_ARCHITECTURES: dict[str, Callable[[Namespace], None]] = {
     "transformer": base_architecture,
     "transformer_iwslt_de_en": transformer_iwslt_de_en,
     "transformer_wmt_en_de": base_architecture,
@@ -215,7 +215,7 @@ FAIRSEQS_ARCHITECTURES: dict[str, Callable[[Namespace], None]] = {
     # Pre-LN, and so for --init-type pre-ln alone
     "transformer_wmt_en_de_big_t2t": transformer_wmt_en_de_big_t2t,
 }
-for _name, _set_flags in FAIRSEQS_ARCHITECTURES.items():
+for _name, _set_flags in _FAIRSEQS_ARCHITECTURES.items():
     register_model_architecture("admin_transformer", f"admin_{_name}")(_set_flags)
 
 

@@ -20,8 +20,8 @@ from fairseq.optim import FairseqOptimizer, register_optimizer
 from omegaconf import II
 from torch import Tensor
 
-HALVES = (torch.float16, torch.bfloat16)
-MOMENTS = ("exp_avg", "exp_avg_sq")
+_HALVES = (torch.float16, torch.bfloat16)
+_MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 @dataclass
@@ -57,7 +57,7 @@ class Float32StateRAdam(torch.optim.RAdam):
         """
         wide = dict(group, params=[])
         for param in group["params"]:
-            if param.dtype not in HALVES or param.grad is None:
+            if param.dtype not in _HALVES or param.grad is None:
                 wide["params"].append(param)
                 continue
             copy = param.detach().float()
@@ -65,7 +65,7 @@ class Float32StateRAdam(torch.optim.RAdam):
             state: dict[str, Tensor] = {}
             for key, value in self.state[param].items():
                 # loaded moments are where the checkpoint was, and perhaps in half precision
-                state[key] = value.to(copy) if key in MOMENTS else value
+                state[key] = value.to(copy) if key in _MOMENTS else value
             self.state[copy] = self.state[param] = state
             self._copies.append((param, copy))
             wide["params"].append(copy)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from .sites import branch_matrices as branch_matrices
 from .sites import named_sites as named_sites
 
-Scale = Union[float, Tensor]
+_Scale = Union[float, Tensor]
 
 
 class Residual(nn.Module):
@@ -37,12 +37,12 @@ class Residual(nn.Module):
         self.register_parameter("omega", None)
 
     @property
-    def shortcut_scale(self) -> Scale:
+    def shortcut_scale(self) -> _Scale:
         """The s of the equation above: a number, or a tensor of shape (C,)."""
         return 1.0
 
     @property
-    def branch_scale(self) -> Scale:
+    def branch_scale(self) -> _Scale:
         """The b of the equation above: a number, or a tensor of shape (1,)."""
         return 1.0
 

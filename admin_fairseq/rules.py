@@ -14,13 +14,13 @@ from typing import Any
 
 from . import options
 from .errors import raise_all
-from .init_types import Method, find_method, init_type_words, measures, method_of
+from .init_types import METHODS, Method, find_method, init_type_words, measures, method_of
 
 logger = logging.getLogger(__name__)
 
 # activations with a(x) - a(-x) = x
-MIRRORED = ("relu", "gelu", "gelu_fast", "gelu_accurate")
-STAGES = "use adaptive-profiling, then adaptive"
+_MIRRORED = ("relu", "gelu", "gelu_fast", "gelu_accurate")
+_STAGES = "use adaptive-profiling, then adaptive"
 
 
 def check(args: Namespace) -> None:
@@ -33,51 +33,50 @@ def check(args: Namespace) -> None:
         choices = ", ".join(init_type_words())
         raise_all("unknown init type:", [f"--init-type {args.init_type}: choose from {choices}"])
     method = method_of(args)
-    warn_of_unused(args, method)
-    raise_all("these flags cannot work:", contradictions(args))
-    raise_all(f"--init-type {args.init_type} cannot work with:", reasons_against(args, method))
+    _warn_of_unused(args, method)
+    raise_all("these flags cannot work:", _contradictions(args))
+    raise_all(f"--init-type {args.init_type} cannot work with:", _reasons_against(args, method))
 
 
-def warn_of_unused(args: Namespace, method: Method) -> None:
+def _warn_of_unused(args: Namespace, method: Method) -> None:
     """Say which of the plugin's flags this method does not read."""
-    unused: list[str] = []
-    if not method.needs_profile:
-        unused += ["admin_profile", "freeze_first_omega", "admin_count_padding"]
-    if method.name != "analytic":
-        unused += ["analytic_output_change", "analytic_constant"]
     defaults = options.defaults()
-    for name in unused:
-        if getattr(args, name) != defaults[name]:
-            logger.warning("%s does nothing with --init-type %s", flag(name), args.init_type)
+    for other in METHODS:
+        for name in other.reads:
+            if name not in method.reads and getattr(args, name) != defaults[name]:
+                logger.warning("%s does nothing with --init-type %s", _flag(name), args.init_type)
 
 
-def contradictions(args: Namespace) -> list[str]:
+def _contradictions(args: Namespace) -> list[str]:
     """Return what is wrong with flags whatever the method."""
     reasons: list[str] = []
     if args.trace_interval < 0:
         reasons.append(
             f"--trace-interval {args.trace_interval}: 0 for never, or a number of updates"
         )
-    if args.trace_interval and has_flat_shards(args):
+    if args.trace_interval and _has_flat_shards(args):
         reasons.append(
             "--trace-interval with --ddp-backend fully_sharded: "
             "its flat shards have no sites to look at"
         )
     if not options.checkpoint_to_restore(args):
         for name in options.EMBED_PATHS:
-            path = given(args, name)
+            path = _given(args, name)
             if path and not os.path.isfile(path):
-                reasons.append(f"{flag(name)} {path}: no such file")
+                reasons.append(f"{_flag(name)} {path}: no such file")
     return reasons
 
 
-def reasons_against(args: Namespace, method: Method) -> list[str]:
+def _reasons_against(args: Namespace, method: Method) -> list[str]:
     """Return what a method cannot be combined with, of what the flags ask for."""
     reasons: list[str] = []
     for rule in method.refuses:
         reasons += REASONS[rule](args)
     if str(args.init_type) in find_method("default").aliases:
-        reasons += normalize_before(args)
+        reasons += _normalize_before(args)
+    if reasons and measures(args):
+        # these alone are for the training to refuse; but whoever is refused is told all at once
+        reasons += _against_measuring(args)
     return reasons
 
 
@@ -87,20 +86,20 @@ def check_training(args: Namespace) -> None:
     Raises:
         AdminError: with every reason at once.
     """
-    reasons = against_measuring(args) if measures(args) else []
+    reasons = _against_measuring(args) if measures(args) else []
     raise_all(f"--init-type {args.init_type} cannot work with:", reasons)
 
 
-def base_layers(args: Namespace) -> list[str]:
+def _base_layers(args: Namespace) -> list[str]:
     """fairseq's BASE layers, which have no residual site."""
-    if given(args, "base_layers"):
+    if _given(args, "base_layers"):
         return ["--base-layers: these layers have no residual site; leave it out"]
     return []
 
 
-def flat_shards(args: Namespace) -> list[str]:
+def _flat_shards(args: Namespace) -> list[str]:
     """Fully sharded training, where a site has no parameter of its own."""
-    if has_flat_shards(args):
+    if _has_flat_shards(args):
         return [
             "--ddp-backend fully_sharded: its flat shards have no scale to fill or to share; "
             "use legacy_ddp or pytorch_ddp"
@@ -108,11 +107,11 @@ def flat_shards(args: Namespace) -> list[str]:
     return []
 
 
-def normalize_before(args: Namespace) -> list[str]:
+def _normalize_before(args: Namespace) -> list[str]:
     """Pre-LN, for methods that are Post-LN."""
     reasons: list[str] = []
     for stack in ("encoder", "decoder"):
-        if given(args, f"{stack}_normalize_before"):
+        if _given(args, f"{stack}_normalize_before"):
             reasons.append(
                 f"--{stack}-normalize-before: leave it out, this is not Pre-LN (Pre-LN is "
                 "--init-type pre-ln; architectures that end in _t2t set these flags)"
@@ -120,44 +119,44 @@ def normalize_before(args: Namespace) -> list[str]:
     return reasons
 
 
-def empty_stacks(args: Namespace) -> list[str]:
+def _empty_stacks(args: Namespace) -> list[str]:
     """A stack without layers, for scales that are computed from both depths."""
     reasons: list[str] = []
     for name in ("encoder_layers", "decoder_layers"):
         number = getattr(args, name)
         if number < 1:
-            reasons.append(f"{flag(name)} {number}: its scales depend on the depth of both stacks")
+            reasons.append(f"{_flag(name)} {number}: its scales depend on the depth of both stacks")
     return reasons
 
 
-def unmirrored_branches(args: Namespace) -> list[str]:
+def _unmirrored_branches(args: Namespace) -> list[str]:
     """Feed-forward branches that cannot start as a linear map."""
     reasons: list[str] = []
-    if args.activation_fn not in MIRRORED:
-        reasons.append(f"--activation-fn {args.activation_fn}: use {', '.join(MIRRORED)}")
+    if args.activation_fn not in _MIRRORED:
+        reasons.append(f"--activation-fn {args.activation_fn}: use {', '.join(_MIRRORED)}")
     for name in ("encoder_ffn_embed_dim", "decoder_ffn_embed_dim"):
         size = getattr(args, name)
         if size % 2:
-            reasons.append(f"{flag(name)} {size}: it must be even, to be mirrored")
+            reasons.append(f"{_flag(name)} {size}: it must be even, to be mirrored")
     return reasons
 
 
 REASONS: dict[str, Callable[[Namespace], list[str]]] = {
-    "base_layers": base_layers,
-    "flat shards": flat_shards,
-    "normalize_before": normalize_before,
-    "empty stacks": empty_stacks,
-    "unmirrored branches": unmirrored_branches,
+    "base_layers": _base_layers,
+    "flat_shards": _flat_shards,
+    "normalize_before": _normalize_before,
+    "empty_stacks": _empty_stacks,
+    "unmirrored_branches": _unmirrored_branches,
 }
 
 
-def against_measuring(args: Namespace) -> list[str]:
+def _against_measuring(args: Namespace) -> list[str]:
     """Return what keeps omegas from being measured on the first training batch."""
     reasons: list[str] = []
     for name in ("encoder_layerdrop", "decoder_layerdrop"):
-        if given(args, name):
+        if _given(args, name):
             reasons.append(
-                f"{flag(name)}: a dropped layer cannot be measured; "
+                f"{_flag(name)}: a dropped layer cannot be measured; "
                 "profile without it, train with it"
             )
     if options.only_profiles(args):
@@ -174,21 +173,21 @@ def against_measuring(args: Namespace) -> list[str]:
         "use_bmuf": "it keeps a copy of the weights from before omega is set",
     }
     for name, reason in too_late.items():
-        if given(args, name):
-            reasons.append(f"{flag(name)}: {reason}; {STAGES}")
+        if _given(args, name):
+            reasons.append(f"{_flag(name)}: {reason}; {_STAGES}")
     return reasons
 
 
-def has_flat_shards(args: Namespace) -> bool:
+def _has_flat_shards(args: Namespace) -> bool:
     """Whether training shards all weights (``--ddp-backend fully_sharded``)."""
-    return given(args, "ddp_backend") == "fully_sharded"
+    return _given(args, "ddp_backend") == "fully_sharded"
 
 
-def given(args: Namespace, name: str) -> Any:
+def _given(args: Namespace, name: str) -> Any:
     """Return a flag of fairseq's, None where a model is built without it."""
     return getattr(args, name, None)
 
 
-def flag(name: str) -> str:
+def _flag(name: str) -> str:
     """Return the flag of an attribute: ``--encoder-layers`` of ``encoder_layers``."""
     return "--" + name.replace("_", "-")

@@ -41,7 +41,7 @@ def add_sites(layer: Layer, cfg: Any, stack: str, roles: Sequence[str]) -> None:
         roles: attributes that the sites become, in forward order.
     """
     if getattr(cfg, "xavier_ffn", False):
-        start_ffn(layer)
+        _start_ffn(layer)
     make_site = EQUATIONS[method_of(cfg).name](layer, cfg, stack)
     for role in roles:
         setattr(layer, role, make_site())
@@ -79,7 +79,7 @@ def deepnet(layer: Layer, cfg: Any, stack: str) -> Callable[[], Residual]:
         nn.init.xavier_uniform_(attention.k_proj.weight)
         nn.init.xavier_uniform_(attention.v_proj.weight, gain=beta)
         nn.init.xavier_uniform_(attention.out_proj.weight, gain=beta)
-    start_ffn(layer, beta)
+    _start_ffn(layer, beta)
     return lambda: ConstantResidual(alpha)
 
 
@@ -107,14 +107,14 @@ def looklinear(layer: Layer, cfg: Any, stack: str) -> Callable[[], Residual]:
     fc1 holds [W; -W] and fc2 [V, -V], so that V relu(Wx) - V relu(-Wx) = VWx; it holds for gelu
     too. W and V are halves of Xavier's matrices, as in the authors' code.
     """
-    start_ffn(layer)
+    _start_ffn(layer)
     half = layer.fc1.weight.size(0) // 2
     layer.fc1.weight[half:] = -layer.fc1.weight[:half]
     layer.fc2.weight[:, half:] = -layer.fc2.weight[:, :half]
     return Residual
 
 
-def start_ffn(layer: Layer, gain: float = 1.0) -> None:
+def _start_ffn(layer: Layer, gain: float = 1.0) -> None:
     """Start the feed-forward branch with Xavier's uniform weights and zero biases.
 
     So do fairseq 0.9 and the authors' code. Since 0.10 fairseq leaves these weights to nn.Linear,

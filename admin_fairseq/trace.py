@@ -37,7 +37,7 @@ from .sites import branch_matrices, named_sites, stack_of
 
 def trace_training(model: nn.Module, args: Namespace, task: Any) -> None:
     """Have what ``task`` trains ``model`` with measured and logged, in the first process only."""
-    tracer = Tracer(model, args.trace_interval, getattr(args, "log_interval", None))
+    tracer = _Tracer(model, args.trace_interval, getattr(args, "log_interval", None))
     train_step, optimizer_step = task.train_step, task.optimizer_step
 
     def traced_train_step(
@@ -62,7 +62,7 @@ def trace_training(model: nn.Module, args: Namespace, task: Any) -> None:
     task.train_step, task.optimizer_step = traced_train_step, traced_optimizer_step
 
 
-class Tracer:
+class _Tracer:
     """Measures at the sites when it is due, and logs what it measured last.
 
     ``update_num`` is fairseq's: the number of updates before this one.
@@ -84,10 +84,11 @@ class Tracer:
 
     def is_due(self, update_num: int) -> bool:
         """Whether this update is one that is measured, and this process the one that does it."""
-        return (update_num + 1) % self.interval == 0 and is_first_process()
+        return (update_num + 1) % self.interval == 0 and _is_first_process()
 
     def begin_step(self, wrapped: nn.Module, sample: Any, update_num: int) -> None:
         """Watch the sites during this batch, if its update is due."""
+        # trainers wrap the model, and some tasks train several
         is_ours = any(module is self.model for module in wrapped.modules())
         if not is_ours or not self.is_due(update_num):
             return
@@ -117,9 +118,7 @@ class Tracer:
             self._handles.pop().remove()
 
     def end_update(self, optimizer: Any, update_num: int) -> None:
-        """Take the gradients of the update, and put the latest figures into the log if a line is
-        due.
-        """
+        """Measure the update's gradients, and log the latest figures where a line is due."""
         due = self.is_due(update_num)
         if due and self._activations:
             gradient_scale = getattr(optimizer, "_multiply_factor", 1.0)
@@ -170,6 +169,6 @@ class Tracer:
         return square.sqrt()
 
 
-def is_first_process() -> bool:
+def _is_first_process() -> bool:
     """Whether this is the first of the processes that train together, or the only one."""
     return not is_distributed() or torch.distributed.get_rank() == 0

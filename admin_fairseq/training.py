@@ -29,16 +29,18 @@ from .profile import first_step
 from .profile.fill import freeze_first
 from .profile.from_file import fill_from_file
 from .profile.master_weights import fill_master_weights
-from .sites import first_sites, named_omegas
+from .sites import named_omegas
 
 logger = logging.getLogger(__name__)
 
 
 def install() -> None:
-    """Have every ``Trainer`` begin a training as the model's ``--init-type`` says, and watch loops
-    of one's own. Twice changes nothing.
+    """Have every ``Trainer`` begin a training as ``--init-type`` says, and every model be watched.
+
+    Twice changes nothing.
     """
-    if is_mended(Trainer.__init__, by="training"):
+    # by this module's full name: of two copies of the package each begins trainings of its models
+    if is_mended(Trainer.__init__, by=__name__):
         return
     construct, build_optimizer = Trainer.__init__, Trainer._build_optimizer
 
@@ -46,6 +48,7 @@ def install() -> None:
     def begin(
         self: Trainer, cfg: Any, task: Any, model: nn.Module, *args: Any, **named: Any
     ) -> None:
+        # a wrapped model has flat shards, and rules refuse those where sites are needed
         if isinstance(model, AdminTransformerModel):
             prepare(model, task, stored_args=getattr(cfg, "model", cfg))
         construct(self, cfg, task, model, *args, **named)
@@ -54,11 +57,11 @@ def install() -> None:
     def build_with_omegas(self: Trainer) -> None:
         build_optimizer(self)
         if isinstance(self._model, AdminTransformerModel):
-            start_master_weights(self._model, self._optimizer)
+            _start_master_weights(self._model, self._optimizer)
 
-    Trainer.__init__ = mark(begin, by="training")
-    Trainer._build_optimizer = mark(build_with_omegas, by="training")
-    AdminTransformerModel.when_built.append(watch)
+    Trainer.__init__ = mark(begin, by=__name__)
+    Trainer._build_optimizer = mark(build_with_omegas, by=__name__)
+    AdminTransformerModel.when_built.append(_watch)
 
 
 def prepare(model: AdminTransformerModel, task: Any, stored_args: Any = None) -> None:
@@ -87,10 +90,10 @@ def prepare(model: AdminTransformerModel, task: Any, stored_args: Any = None) ->
 
 
 def set_up(model: AdminTransformerModel, stored_args: Any = None) -> None:
-    """Make a model that was just built ready to be trained.
+    """Fill the omegas of a model that was just built from its profile (``--init-type adaptive``).
 
-    Its omegas are filled from the profile (``--init-type adaptive``), unless the flags name a
-    checkpoint that brings them, and the first ones are frozen (``--freeze-first-omega``).
+    Where the flags name a checkpoint that brings the omegas, no profile is read. Other init types
+    have nothing to fill.
 
     Args:
         model: not wrapped, and not yet known to an optimizer.
@@ -101,8 +104,6 @@ def set_up(model: AdminTransformerModel, stored_args: Any = None) -> None:
         AdminError: if the profile is missing, damaged or another model's.
     """
     args = model.flags
-    if args.freeze_first_omega:
-        freeze_first(model)
     if not method_of(args).needs_profile or measures(args):
         return
     omegas = fill_from_file(model, args)
@@ -111,23 +112,30 @@ def set_up(model: AdminTransformerModel, stored_args: Any = None) -> None:
             options.store(flags, {"admin_omega": omegas})
 
 
-def start_master_weights(model: AdminTransformerModel, optimizer: Any) -> None:
-    """Start float32 master copies of omega (``--fp16``, ``--bf16``) from the profile's numbers,
-    not from rounded ones.
+def _start_master_weights(model: AdminTransformerModel, optimizer: Any) -> None:
+    """Start float32 master copies of omega from the profile's numbers, not from rounded ones.
+
+    fairseq makes the copies of half-precision weights (``--fp16``, ``--bf16``).
     """
     omegas = options.stored_omegas(model.flags)
     if omegas and not measures(model.flags) and not model.restored:
         fill_master_weights(optimizer, model, omegas)
 
 
-def watch(model: AdminTransformerModel) -> None:
-    """Have a model refuse to be trained before its omegas are set."""
+def _watch(model: AdminTransformerModel) -> None:
+    """Have a model that was built be trained as its flags say, in loops of one's own too.
+
+    It refuses to be trained before its omegas are set, and ``--freeze-first-omega`` holds.
+    """
     args = model.flags
+    if args.freeze_first_omega:
+        # here, since no optimizer and no wrapper for several processes has seen the model yet
+        freeze_first(model)
     if method_of(args).needs_profile and options.stored_omegas(args) is None:
-        model.register_forward_pre_hook(refuse_without_omegas)
+        model.register_forward_pre_hook(_refuse_without_omegas)
 
 
-def refuse_without_omegas(model: AdminTransformerModel, inputs: tuple[Any, ...]) -> None:
+def _refuse_without_omegas(model: AdminTransformerModel, inputs: tuple[Any, ...]) -> None:
     """Refuse to train a model before its omegas were set; a forward pre-hook.
 
     Raises:
@@ -135,23 +143,14 @@ def refuse_without_omegas(model: AdminTransformerModel, inputs: tuple[Any, ...])
     """
     if not (model.training and torch.is_grad_enabled()) or model.restored:
         return
-    omegas = named_omegas(model)
-    learned_first = [name for name in first_sites(omegas) if omegas[name].requires_grad]
-    if model.flags.freeze_first_omega and learned_first:
-        raise AdminError(
-            "--freeze-first-omega: only fairseq-train freezes it by itself. In a training loop of "
-            "your own, before the optimizer is made:\n"
-            "  from admin_fairseq.training import set_up\n"
-            "  set_up(model)"
-        )
-    if all(bool(omega.eq(1).all()) for omega in omegas.values()):
+    if all(bool(omega.eq(1).all()) for omega in named_omegas(model).values()):
         raise AdminError(
             f"--init-type {model.flags.init_type}: this model is trained before its omegas were "
             "set, which only fairseq-train does by itself. In a training loop of your own, before "
             "the first step and on its batch:\n"
             "  from admin_fairseq import apply_profile, profile_omega\n"
             "  apply_profile(model, profile_omega(model, sample))\n"
-            "or, with --init-type adaptive and a profile, before the optimizer is made:\n"
+            "or, with --init-type adaptive and its profile:\n"
             "  from admin_fairseq.training import set_up\n"
             "  set_up(model)"
         )

@@ -16,22 +16,22 @@ from .init_types import SCALES, methods_that_store
 Weights = dict[str, torch.Tensor]
 
 # made anew by every model; older releases of fairseq stored them. _float_tensor holds anything
-IGNORED = ("_float_tensor", "embed_positions.weights")
-MOST = 9  # differences that a message lists
+_IGNORED = ("_float_tensor", "embed_positions.weights")
+_MOST = 9  # differences that a message lists
 
 
 def non_finite(weights: Mapping[str, torch.Tensor]) -> list[str]:
     """Return the names of weights that hold NaN or infinity."""
     found: list[str] = []
     for name, weight in weights.items():
-        if name.endswith(IGNORED) or not torch.is_tensor(weight):
+        if name.endswith(_IGNORED) or not torch.is_tensor(weight):
             continue
-        if not is_finite(weight):
+        if not _is_finite(weight):
             found.append(name)
     return found
 
 
-def is_finite(weight: torch.Tensor) -> bool:
+def _is_finite(weight: torch.Tensor) -> bool:
     """Whether a tensor holds neither NaN nor infinity.
 
     Any of these makes the sum NaN or infinite too, and a sum takes a tenth of the time of looking
@@ -52,17 +52,17 @@ def differences(ours: Mapping[str, torch.Tensor], theirs: Mapping[str, torch.Ten
     missing, foreign, misshapen = [], [], []
     for name, shape in known.items():
         if name not in given:
-            if not name.endswith(IGNORED):
+            if not name.endswith(_IGNORED):
                 missing.append(f"{name} is missing")
         elif given[name] != shape:
             hint = "; the data-bin's dictionary is another" if "embed_tokens" in name else ""
             misshapen.append(f"{name} is {given[name]}, and must be {shape}{hint}")
     for name in given:
-        if name not in known and not name.endswith(IGNORED):
+        if name not in known and not name.endswith(_IGNORED):
             foreign.append(f"{name} is not the model's")
     problems = missing + foreign + misshapen
-    more = len(problems) - MOST
-    return problems if more <= 0 else problems[:MOST] + [f"... and {more} more"]
+    more = len(problems) - _MOST
+    return problems if more <= 0 else problems[:_MOST] + [f"... and {more} more"]
 
 
 def _shapes(weights: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:

@@ -5,7 +5,7 @@ import torch
 
 import admin_fairseq  # noqa: F401
 from tests.helpers import run
-from tests.warm import Warm
+from tests.warm import shared
 
 torch.set_num_threads(1)
 
@@ -33,18 +33,9 @@ def data_bin(tmp_path_factory):
     folder = tmp_path_factory.mktemp("corpus")
     write_corpus(folder, {"train": 120, "valid": 20, "test": 27})
     run(
-        *[
-            "fairseq-preprocess",
-            "-s",
-            "en",
-            "-t",
-            "de",
-            "--joined-dictionary",
-            "--destdir",
-            "data-bin",
-            "--workers",
-            "1",
-        ],
+        *"""
+            fairseq-preprocess -s en -t de --joined-dictionary --destdir data-bin --workers 1
+        """.split(),
         *["--trainpref", "train", "--validpref", "valid", "--testpref", "test"],
         cwd=folder,
     )
@@ -52,8 +43,6 @@ def data_bin(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def warm(tmp_path_factory):
+def warm():
     """Commands without the seconds that importing fairseq takes: see ``warm.Warm``."""
-    process = Warm(tmp_path_factory.mktemp("warm"))
-    yield process
-    process.close()
+    return shared()

@@ -30,6 +30,10 @@ from tests.helpers import arguments, build, task
             dict(init_type="adaptive-auto", quant_noise_pq=0.1, use_bmuf=True),
             ["--quant-noise-pq", "--use-bmuf"],
         ),
+        (
+            dict(init_type="adaptive-auto", store_ema=True, encoder_normalize_before=True),
+            ["--store-ema", "--encoder-normalize-before"],
+        ),
         (dict(init_type="adaptive", ddp_backend="fully_sharded"), ["fully_sharded"]),
         (dict(init_type="adaptive-guessing"), ["adaptive-guessing"]),
     ],

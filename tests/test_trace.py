@@ -1,4 +1,4 @@
-"""--trace-interval: what is logged is what is there, it changes nothing, and costs nothing when off."""
+"""--trace-interval: it logs what the sites do, changes nothing, and costs nothing when off."""
 
 import json
 import math
@@ -106,7 +106,7 @@ def test_what_is_not_finite_is_left_out_and_zeros_are_zeros():
 
 
 def test_gradients_that_the_optimizer_still_has_to_scale():
-    """fairseq's half-precision optimizers divide by the loss scale and the tokens when they step."""
+    """fairseq's half-precision optimizers divide by loss scale and tokens when they step."""
     scaled = Optimizer()
     scaled._multiply_factor = 0.125
     one, other = traced_step(build(), batch()), traced_step(build(), batch(), optimizer=scaled)
@@ -169,17 +169,9 @@ def test_through_fairseq_train(init_type, data_bin, tmp_path):
 @pytest.mark.parametrize("precision", [[], ["--bf16"], ["--clip-norm", "0.1"]])
 def test_gradient_norms_are_those_of_the_trainer(precision, data_bin, tmp_path):
     """Those of all branches together are most of gnorm, which fairseq logs from before clipping."""
-    flags = [
-        "--init-type",
-        "deepnet",
-        "--max-update",
-        "2",
-        "--no-save",
-        "--log-format",
-        "json",
-        "--trace-interval",
-        "1",
-    ]
+    flags = """
+        --init-type deepnet --max-update 2 --no-save --log-format json --trace-interval 1
+    """.split()
     line = records(train(data_bin, tmp_path, *flags, *precision, "--update-freq", "2").stdout)[-1]
     squares = [float(value) ** 2 for key, value in line.items() if key.startswith("gradient_norm")]
     whole = min(float(line["gnorm"]), 0.1) if "--clip-norm" in precision else float(line["gnorm"])

@@ -1,16 +1,22 @@
-"""Commands in forked children of one warm process: importing torch and fairseq is most of what a small command costs.
+"""Commands in forked children of one warm process, without the seconds of importing fairseq.
 
-The warm process imports neither this plugin nor anything of a test's, so that a child without ``--user-dir`` is stock
-fairseq; a child is a process of its own, which can be killed as one.
+The warm process imports neither this plugin nor anything of a test's, so that a child without
+``--user-dir`` is stock fairseq; a child is a process of its own, which can be killed as one.
 """
 
+import atexit
+import functools
 import glob
 import json
+import logging
 import os
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,6 +39,7 @@ class Warm:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
         self.outputs = Path(folder)
         self.number = 0
+        self.busy = threading.Lock()  # one command at a time: who finds it taken starts a cold one
         self.server = subprocess.Popen(
             [sys.executable, __file__],
             stdin=subprocess.PIPE,
@@ -72,8 +79,21 @@ class Warm:
         self.server.wait(10)
 
 
+@functools.cache
+def shared():
+    """Return the warm process of this test process."""
+    folder = tempfile.mkdtemp(prefix="warm-")
+    process = Warm(folder)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(process.close)
+    return process
+
+
 def serve():
-    """Read requests from stdin, a JSON object a line; answer with exit codes. Returns in a child what it has to run."""
+    """Read requests from stdin, a JSON object a line, and answer with exit codes.
+
+    Returns in a child what it has to run.
+    """
     import fairseq_cli.generate
     import fairseq_cli.interactive
     import fairseq_cli.preprocess
@@ -130,16 +150,19 @@ def take_place(request):
     given = os.open(request["output"].replace(".txt", ".in"), os.O_RDONLY)
     for source, target in ((given, 0), (output, 1), (output, 2)):
         os.dup2(source, target)
-    sys.stdin = open(0, closefd=False)
+    sys.stdin = os.fdopen(0, closefd=False)
     sys.argv = request["words"]
-    sys.path[0] = str(
-        REPOSITORY
-    )  # as PYTHONPATH has it; the tests' folder is no part of a command's path
+    # as PYTHONPATH has it: the tests' folder is no part of a command's path
+    sys.path[0] = str(REPOSITORY)
 
 
 def become(request):
     """Run the command in this process."""
     take_place(request)
+    # fairseq's commands set up logging when they are imported, the first of them for all
+    logging.getLogger().handlers.clear()
+    for name in [name for name in sys.modules if name.startswith("fairseq_cli.")]:
+        del sys.modules[name]
     if sys.argv[0] == "python":
         sys.argv = sys.argv[1:]
         runpy.run_path(sys.argv[0], run_name="__main__")

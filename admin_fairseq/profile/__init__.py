@@ -9,6 +9,8 @@
 - ``master_weights``  the same for the float32 copies that fairseq trains
 - ``from_file``       stage 2, ``--init-type adaptive``: the file -> the model
 - ``first_step``      stage 1 and ``--init-type adaptive-auto``: the first step of fairseq-train
+- ``command``         ``admin-fairseq profile``
 
-``data``, ``text``, ``two_columns``, ``checks`` and ``file`` import neither torch nor fairseq.
+``data``, ``text``, ``two_columns``, ``checks``, ``file`` and ``command`` import neither torch nor
+fairseq.
 """

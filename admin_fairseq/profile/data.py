@@ -21,16 +21,16 @@ class SiteProfile:
 class Profile:
     """Site name -> measurement, in forward order, and where the numbers come from."""
 
-    sites: "OrderedDict[str, SiteProfile]" = field(default_factory=OrderedDict)
+    sites: OrderedDict[str, SiteProfile] = field(default_factory=OrderedDict)
     provenance: dict[str, str] = field(default_factory=OrderedDict)
 
     @property
-    def omega(self) -> "OrderedDict[str, float]":
+    def omega(self) -> OrderedDict[str, float]:
         """Site name -> omega, in forward order."""
         return OrderedDict((name, site.omega) for name, site in self.sites.items())
 
     @property
-    def stacks(self) -> "OrderedDict[str, list[float]]":
+    def stacks(self) -> OrderedDict[str, list[float]]:
         """Stack -> its omegas in forward order."""
         stacks: OrderedDict[str, list[float]] = OrderedDict()
         for name, omega in self.omega.items():

@@ -22,7 +22,7 @@ from .two_columns import parse_two_columns
 logger = logging.getLogger(__name__)
 
 LARGEST = 4 * 2**20  # bytes; a profile of 1000-1000 has half a megabyte
-Path = Union[str, "os.PathLike[str]"]
+Path = Union[str, os.PathLike[str]]
 
 
 def save(profile: Profile, path: Path) -> None:

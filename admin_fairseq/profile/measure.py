@@ -48,9 +48,9 @@ def profile_omega(
     """Measure omega with one forward pass, without gradients.
 
     The pass runs in training mode, so dropout draws from torch's generator: seed it for numbers
-    that repeat. The model is left as it was: weights, omegas, mode and random state. The one
-    exception: fairseq's quantisation noise (``--quant-noise-pq``) stays in the weights of every
-    training pass, and so of this one.
+    that repeat. The model is left as it was: weights, omegas, buffers, modes and random state. The
+    one exception: fairseq's quantisation noise (``--quant-noise-pq``) stays in the weights of
+    every training pass, and so of this one.
 
     Args:
         model: has residual sites with omegas, and fresh weights: a model of this plugin's
@@ -83,12 +83,12 @@ def profile_omega(
     arguments, named = _arguments_of(sample)
     recorder = SiteRecorder(_masks(model, sample, sites, count_padding, padding))
     devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
-    was_training = model.training
+    modes = {module: module.training for module in model.modules()}
+    tensors = [*omegas.values(), *model.buffers()]  # a BatchNorm's buffers follow every pass
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         stack.enter_context(torch.random.fork_rng(devices=list(devices)))
-        stack.callback(_restore, [(omega, omega.clone()) for omega in omegas.values()])
-        stack.callback(model.train, was_training)
+        stack.callback(_restore, [(tensor, tensor.clone()) for tensor in tensors], modes)
         for name, site in sites.items():
             hook = recorder.hook(name, omegas[name])
             stack.callback(site.register_forward_pre_hook(hook, with_kwargs=True).remove)
@@ -246,6 +246,9 @@ def _shape(x: Tensor) -> str:
 
 
 @torch.no_grad()
-def _restore(saved: Iterable[tuple[Tensor, Tensor]]) -> None:
-    for omega, value in saved:
-        omega.copy_(value)
+def _restore(saved: Iterable[tuple[Tensor, Tensor]], modes: Mapping[nn.Module, bool]) -> None:
+    """Put back the values of tensors, and whether each module is in training mode."""
+    for tensor, value in saved:
+        tensor.copy_(value)
+    for module, training in modes.items():
+        module.training = training

@@ -116,7 +116,7 @@ def _one_line(value: object) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def _parse_header(lines: list[str]) -> "OrderedDict[str, str]":
+def _parse_header(lines: list[str]) -> OrderedDict[str, str]:
     """Return the keys and values of the lines ``# key: value``; others are remarks."""
     facts: OrderedDict[str, str] = OrderedDict()
     for line in lines:
@@ -129,7 +129,7 @@ def _parse_header(lines: list[str]) -> "OrderedDict[str, str]":
     return facts
 
 
-def _parse_sites(lines: list[str]) -> "OrderedDict[str, SiteProfile]":
+def _parse_sites(lines: list[str]) -> OrderedDict[str, SiteProfile]:
     sites: OrderedDict[str, SiteProfile] = OrderedDict()
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):

@@ -33,7 +33,7 @@ def parse_two_columns(text: str) -> Profile:
     return Profile(_named(stacks), OrderedDict(format="two columns (profile.ratio.init)"))
 
 
-def _named(stacks: list[list[float]]) -> "OrderedDict[str, SiteProfile]":
+def _named(stacks: list[list[float]]) -> OrderedDict[str, SiteProfile]:
     """Give the omegas of an encoder and a decoder, a list each, the names of their sites."""
     whole = len(stacks) == len(STACKS)
     for stack, omegas in zip(STACKS, stacks):

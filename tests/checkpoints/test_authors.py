@@ -12,9 +12,8 @@ import torch
 from admin_fairseq import cli
 from admin_fairseq.checkpoints import authors, load_checkpoint, rebuild, stored_args
 from tests.helpers import USER_DIR, run, train
-from tests.parity import BATCHES, check_outputs, needs_parity, read
+from tests.parity import BATCHES, check_outputs, read
 
-pytestmark = needs_parity
 MODELS = {
     "mini_admin_2-3": (["sd0", "sd2_ratio"], "stage2/{}"),
     "mini_admin_6-6": (["sd0", "sd2_ratio"], "stage2/{}"),
@@ -105,18 +104,10 @@ def test_fairseq_generates_and_fine_tunes(data_bin, tmp_path):
         "5",
     ).stdout
     assert out.count("\nH-") == 27
-    flags = [
-        "--decoder-layers",
-        "3",
-        "--arch",
-        "admin_transformer",
-        "--init-type",
-        "adaptive",
-        "--lr",
-        "1e-9",
-        "--max-update",
-        "1",
-    ]
+    flags = """
+        --decoder-layers 3 --arch admin_transformer --init-type adaptive --lr 1e-9 --max-update
+        1
+    """.split()
     train(
         data_bin, tmp_path / "run", "--finetune-from-model", path, *flags, "--no-epoch-checkpoints"
     )

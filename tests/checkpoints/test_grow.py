@@ -256,20 +256,7 @@ def test_fine_tunes_on_text_with_new_words(warm, data_bin, tmp_path):
         "--save-dir",
     ]
     warm.run(*start, tmp_path / "a")
-    words = [
-        "-s",
-        "en",
-        "-t",
-        "de",
-        "--workers",
-        "1",
-        "--trainpref",
-        "train",
-        "--validpref",
-        "valid",
-        "--testpref",
-        "test",
-    ]
+    words = "-s en -t de --workers 1 --trainpref train --validpref valid --testpref test".split()
     words += ["--srcdict", "../new.txt", "--tgtdict", "../new.txt", "--destdir", "../bin"]
     warm.run("fairseq-preprocess", *words, cwd=tmp_path / "text")
     last = tmp_path / "a" / "checkpoint_last.pt"

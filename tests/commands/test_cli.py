@@ -104,9 +104,10 @@ def test_average_finds_checkpoints_by_number_not_by_name(tmp_path):
         "checkpoint_best.pt",
     ):
         (tmp_path / name).touch()
-    names = lambda *a, **k: [
-        path.rpartition("/")[2] for path in find_checkpoints(tmp_path, *a, **k)
-    ]
+
+    def names(*which, **limits):
+        return [path.rpartition("/")[2] for path in find_checkpoints(tmp_path, *which, **limits)]
+
     assert names(2) == ["checkpoint10.pt", "checkpoint9.pt"]
     assert names(2, by_updates=True) == ["checkpoint_2_1000.pt", "checkpoint_1_900.pt"]
     assert names(1, upper_bound=9) == ["checkpoint9.pt"]

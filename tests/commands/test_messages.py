@@ -168,7 +168,8 @@ def test_embeddings_that_are_not_there():
     "words",
     [
         "CUDA out of memory. Tried to allocate 2.00 GiB",
-        "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes",
+        "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: "
+        "you tried to allocate 8 bytes",
         "DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes",
     ],
 )
@@ -308,3 +309,21 @@ def test_a_user_dir_that_is_not_there(trained, tmp_path, capsys):
         f"--user-dir {tmp_path / 'gone'}: cannot be imported: no such folder"
         in capsys.readouterr().err
     )
+
+
+def test_a_script_that_hands_over_to_fairseq(warm, data_bin, tmp_path):
+    """As the ``train.py`` of fairseq's repository does, which torchrun is often given."""
+    (tmp_path / "train.py").write_text(
+        "from fairseq_cli.train import cli_main\n\nif __name__ == '__main__':\n    cli_main()\n"
+    )
+    words = train_words(data_bin, tmp_path, "--init-type", "adaptive", "--encoder-normalize-before")
+    words[0:1] = ["python", tmp_path / "train.py"]
+    assert "--encoder-normalize-before" in refused(warm, *words)
+
+
+def test_a_program_of_somebodys_keeps_its_tracebacks(warm, tmp_path):
+    """What is imported for its API changes nothing of how errors end."""
+    (tmp_path / "mine.py").write_text("import admin_fairseq\nadmin_fairseq.load_profile('none')\n")
+    result = warm.run("python", tmp_path / "mine.py", check=False)
+    assert result.returncode == 1 and result.stdout.startswith("Traceback")
+    assert result.stdout.endswith("admin_fairseq.errors.AdminError: none: no such profile\n")

@@ -26,31 +26,11 @@ from admin_fairseq.profile import file as profile_file
 from tests.helpers import REPOSITORY, USER_DIR
 
 PAGE = REPOSITORY / "docs" / "coming_from_other_code.md"
-SMALL = [
-    "--encoder-layers",
-    "2",
-    "--decoder-layers",
-    "2",
-    "--encoder-embed-dim",
-    "16",
-    "--decoder-embed-dim",
-    "16",
-    "--encoder-ffn-embed-dim",
-    "32",
-    "--decoder-ffn-embed-dim",
-    "32",
-    "--encoder-attention-heads",
-    "2",
-    "--decoder-attention-heads",
-    "2",
-    "--max-tokens",
-    "256",
-    "-s",
-    "en",
-    "-t",
-    "de",
-    "--cpu",
-]
+SMALL = """
+    --encoder-layers 2 --decoder-layers 2 --encoder-embed-dim 16 --decoder-embed-dim 16
+    --encoder-ffn-embed-dim 32 --decoder-ffn-embed-dim 32 --encoder-attention-heads 2
+    --decoder-attention-heads 2 --max-tokens 256 -s en -t de --cpu
+""".split()
 DROPPED = (
     "--fp16",
     "--distributed-world-size",

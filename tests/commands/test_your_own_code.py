@@ -14,27 +14,11 @@ from tests.conftest import write_corpus
 from tests.helpers import REPOSITORY, run
 
 PAGE = (REPOSITORY / "docs" / "your_own_code.md").read_text(encoding="utf-8")
-SMALL = [
-    "--encoder-embed-dim",
-    "16",
-    "--decoder-embed-dim",
-    "16",
-    "--encoder-ffn-embed-dim",
-    "32",
-    "--decoder-ffn-embed-dim",
-    "32",
-    "--encoder-attention-heads",
-    "2",
-    "--decoder-attention-heads",
-    "2",
-    "--max-tokens",
-    "256",
-    "--max-update",
-    "3",
-    "--cpu",
-    "--num-workers",
-    "0",
-]
+SMALL = """
+    --encoder-embed-dim 16 --decoder-embed-dim 16 --encoder-ffn-embed-dim 32
+    --decoder-ffn-embed-dim 32 --encoder-attention-heads 2 --decoder-attention-heads 2
+    --max-tokens 256 --max-update 3 --cpu --num-workers 0
+""".split()
 
 
 def commands(heading):

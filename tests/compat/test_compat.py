@@ -204,28 +204,11 @@ def test_a_sound_fairseq_is_left_alone(monkeypatch):
 
 def test_buckets_train(data_bin, tmp_path):
     """--num-batch-buckets goes through both of numpy's lost names."""
-    flags = [
-        "--arch",
-        "admin_transformer_tiny",
-        "--encoder-layers",
-        "1",
-        "--decoder-layers",
-        "1",
-        "--optimizer",
-        "adam",
-        "--lr",
-        "1e-3",
-    ]
-    flags += [
-        "--max-tokens",
-        "256",
-        "--num-batch-buckets",
-        "3",
-        "--max-update",
-        "1",
-        "--no-save",
-        "--cpu",
-        "--num-workers",
-        "0",
-    ]
+    flags = """
+        --arch admin_transformer_tiny --encoder-layers 1 --decoder-layers 1 --optimizer adam
+        --lr 1e-3
+    """.split()
+    flags += """
+        --max-tokens 256 --num-batch-buckets 3 --max-update 1 --no-save --cpu --num-workers 0
+    """.split()
     run("fairseq-train", data_bin, "--user-dir", USER_DIR, "--save-dir", tmp_path, *flags)

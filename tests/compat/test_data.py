@@ -60,17 +60,9 @@ def test_training_on_parts(parts, tmp_path):
 
 
 def test_upsampling_is_as_asked_for(parts, tmp_path):
-    flags = [
-        "--upsample-primary",
-        "2",
-        "--disable-validation",
-        "--max-epoch",
-        "1",
-        "--no-save",
-        "--max-tokens",
-        "4096",
-        "--batch-size",
-        "8",
-    ]
+    flags = """
+        --upsample-primary 2 --disable-validation --max-epoch 1 --no-save --max-tokens 4096
+        --batch-size 8
+    """.split()
     log = train(parts, tmp_path, *flags).stdout
     assert int(re.search(r"train \| epoch 001 .* num_updates (\d+)", log).group(1)) == 3 * 120 // 8

@@ -133,18 +133,9 @@ def test_diverse_beams_on_the_command_line(data_bin, checkpoint):
         "--batch-size",
         8,
     ]
-    flags = [
-        "--beam",
-        "4",
-        "--diverse-beam-groups",
-        "2",
-        "--diverse-beam-strength",
-        "0.5",
-        "--max-len-b",
-        "8",
-        "--num-workers",
-        "0",
-        "--cpu",
-    ]
+    flags = """
+        --beam 4 --diverse-beam-groups 2 --diverse-beam-strength 0.5 --max-len-b 8 --num-workers
+        0 --cpu
+    """.split()
     result = run(*command, *flags)
     assert len([line for line in result.stdout.splitlines() if line.startswith("H-")]) == 27

@@ -183,18 +183,10 @@ def test_fine_tuning_with_stock_fairseq(data_bin, folded, tmp_path):
         "--finetune-from-model",
         folded["safe"],
     ]
-    command += [
-        "--arch",
-        "transformer",
-        "--encoder-layers",
-        "2",
-        "--decoder-layers",
-        "2",
-        "--encoder-embed-dim",
-        "16",
-        "--encoder-ffn-embed-dim",
-        "32",
-    ]
+    command += """
+        --arch transformer --encoder-layers 2 --decoder-layers 2 --encoder-embed-dim 16
+        --encoder-ffn-embed-dim 32
+    """.split()
     command += [
         "--encoder-attention-heads",
         "2",
@@ -203,19 +195,10 @@ def test_fine_tuning_with_stock_fairseq(data_bin, folded, tmp_path):
         "--encoder-learned-pos",
         "--decoder-learned-pos",
     ]
-    command += [
-        "--optimizer",
-        "adam",
-        "--lr",
-        "1e-9",
-        "--max-tokens",
-        "256",
-        "--max-update",
-        "1",
-        "--dropout",
-        "0",
-        "--no-epoch-checkpoints",
-    ]
+    command += """
+        --optimizer adam --lr 1e-9 --max-tokens 256 --max-update 1 --dropout 0
+        --no-epoch-checkpoints
+    """.split()
     assert flags["encoder_learned_pos"] and not flags["share_all_embeddings"]
     assert "Loaded checkpoint" in run(*command).stdout
     tuned = load_checkpoint(tmp_path / "checkpoint_last.pt")["model"]

@@ -30,7 +30,7 @@ ROW = {"run": "r", "data": "d", "subset": "test", "init_type": "default", "depth
 
 
 def independent_split(text):
-    """The rule of get_ende_bleu.sh, word by word: every hyphen inside of a word becomes a token of its own."""
+    """The rule of get_ende_bleu.sh, word by word: hyphens inside of words become tokens."""
     words = []
     for word in text.split(" "):
         inside = word[1:-1].replace("-", " ##AT##-##AT## ") if len(word) > 2 else None

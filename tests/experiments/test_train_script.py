@@ -459,7 +459,7 @@ def test_a_sweep_goes_on_after_a_diverged_run(tiny):
 
 
 def test_a_data_bin_of_another_corpus_is_refused(tmp_path):
-    """Prepared anew at the same place, as by other merges: neither training nor evaluation goes on with it."""
+    """Prepared anew at the same place, as by other merges: nothing goes on with it."""
     recipe = published_recipe("iwslt14_de-en", tmp_path)
     settings = Settings("adaptive", "6-6", 1, str(tmp_path / "data"), cpu=True)
     words = ["fairseq-train"]
@@ -477,7 +477,8 @@ def test_a_data_bin_of_another_corpus_is_refused(tmp_path):
         runs.check_corpus(tmp_path, recipe, str(tmp_path / "data"))
 
 
-def test_a_sweep_goes_on_after_a_failed_run(tiny):
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_sweep_goes_on_after_a_failed_run(tiny, jobs):
     """The first run's folder holds a run with another command."""
     flags = ["tiny.ini", "--data", "data", "--cpu", "--seeds", "1", "2", "--init-types", "default"]
     extra = ["--", "--num-workers", "0", "--max-update", "1", "--no-save"]
@@ -485,7 +486,7 @@ def test_a_sweep_goes_on_after_a_failed_run(tiny):
     first, second = re.findall(r"--save-dir (\S+)", listed)
     (tiny / first).mkdir(parents=True)
     (tiny / first / "run.json").write_text('{"command": ["fairseq-train", "--lr", "7"]}')
-    result = script("sweep.sh", tiny, *flags, *extra)
+    result = script("sweep.sh", tiny, *flags, "--jobs", jobs, *extra)
     assert result.returncode == 1 and "holds a run with other flags" in result.stdout
     assert "1 of 2 runs failed" in result.stdout and "Traceback" not in result.stdout
     assert json.loads((tiny / second / "outcome.json").read_text())["update"] == 1

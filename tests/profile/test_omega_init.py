@@ -1,4 +1,7 @@
-"""Filling omegas: all of them or none, unrounded where fairseq keeps float32 copies, and what is said if not."""
+"""Filling omegas: all of them or none, unrounded where fairseq keeps float32 copies.
+
+And what is said if they cannot be filled.
+"""
 
 import math
 from argparse import Namespace
@@ -131,7 +134,7 @@ def test_master_weights_hold_unrounded_omegas(name, frozen, monkeypatch):
 
 @pytest.mark.parametrize("name", PRECISIONS)
 def test_they_are_what_fairseq_trains(name, monkeypatch):
-    """fairseq copies the masters over the model after an update: there they arrive, rounded once."""
+    """fairseq copies the masters over the model after an update: there, rounded once."""
     dtype, kind, flags = PRECISIONS[name]
     monkeypatch.setattr(
         torch.cuda, "current_device", lambda: None

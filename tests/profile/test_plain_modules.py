@@ -164,6 +164,16 @@ def test_what_does_not_fit_is_said_at_once():
     assert all(site.omega.eq(1).all() for site in named_sites(model).values())
 
 
+def test_buffers_and_modes_stay_as_they_were():
+    """A BatchNorm counts every pass in training mode; one that is frozen stays frozen."""
+    model = nn.Sequential(Block(), nn.BatchNorm1d(7), Block(), nn.BatchNorm1d(7).eval())
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    x, _ = padded()
+    assert list(profile_omega(model, x).omega) == ["0.residual", "2.residual"]
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert [part.training for part in model] == [True, True, True, False]
+
+
 def test_a_site_that_runs_twice_is_refused():
     x, _ = padded()
     block = Block()

@@ -325,7 +325,8 @@ NASTY = [
     + b"\t1\t1\n# end of profile\n",
     b"# Admin profile\n#\n# version: 1\n# sites: 1\na\t1\t1e-999999999999\t-1\n# end of profile\n",
     b"# Admin profile\n#\n# version: 1\n# sites: 1\n\t\t\t\n# end of profile\n",
-    b"# Admin profile\n#\n# version: 1\n# sites: 2\na.x\t1\t1e308\t1e308\na.y\t1\t0\t0\n# end of profile\n",
+    b"# Admin profile\n#\n# version: 1\n# sites: 2\n"
+    b"a.x\t1\t1e308\t1e308\na.y\t1\t0\t0\n# end of profile\n",
     b"# Admin profile\n#\n# version: 1\n# sites: 2\na.x\t1\t0\t0\na.y\t1\t0\t0\n# end of profile\n",
     b"1 " + b"1" * 400 + b"\n",
     b"9" * 5000 + b" 1\n",

@@ -36,7 +36,10 @@ variances = st.none() | st.floats(min_value=0, max_value=1e300)
     ),
 )
 def test_reads_what_it_wrote(tmp_path, values, facts):
-    """Numbers to the last bit; of facts, any blank is a space, and what is not printable is written as in Python."""
+    """Numbers to the last bit; of facts, any blank is a space.
+
+    What is not printable is written as in Python.
+    """
     sites = OrderedDict(
         (f"decoder.layers.{i}.ffn_residual", SiteProfile(*v)) for i, v in enumerate(values)
     )

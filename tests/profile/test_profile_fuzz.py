@@ -100,7 +100,10 @@ def without_warnings(monkeypatch):
 
 
 def outcomes(kind, path):
-    """Damage 1,334 copies of a profile three times each, load after each; return how often each outcome was met."""
+    """Damage 1,334 copies of a profile three times each, and load after each.
+
+    Returns how often each outcome was met.
+    """
     path.write_text(PROFILES[kind])
     omegas, met = load(path).omega, Counter()
 
@@ -122,21 +125,25 @@ def outcomes(kind, path):
 
 
 def test_with_a_checksum(tmp_path):
-    """Accepted are files that lost their checksum line, so that they count as older, or the end of the last line."""
+    """Accepted are files that lost the end of the last line, or their checksum line: they then
+    count as older.
+    """
     met = outcomes("checksum", tmp_path / "p")
     assert set(met) == {"refused", "accepted", "unchanged"}
     assert met["accepted"] < 0.01 * met.total(), "21 of 4002 when this was written"
 
 
 def test_older_files_without(tmp_path):
-    """Accepted are files whose facts are damaged, such as the seed, and variances that no omega follows from."""
+    """Accepted are files whose facts are damaged, such as the seed, and variances that no omega
+    follows from.
+    """
     met = outcomes("older", tmp_path / "p")
     assert set(met) == {"refused", "accepted", "unchanged"}
     assert met["accepted"] < 0.2 * met.total(), "607 of 4002 when this was written"
 
 
 def test_two_columns(tmp_path):
-    """Nothing tells a damaged omega from another one; still there is no traceback, and the range is kept."""
+    """Nothing tells a damaged omega from another one; still no traceback, and the range is kept."""
     met = outcomes("two columns", tmp_path / "p")
     assert met["refused"] > 0.75 * met.total(), "3263 of 4002 when this was written"
     assert met["other omegas"], (

@@ -74,7 +74,7 @@ def test_is_not_the_papers_reading():
     model, sample = adaptive(layers=(4, 1)), batch()
     profile = profile_omega(model, sample)
     shares = []
-    for name, site in named_sites(model).items():
+    for site in named_sites(model).values():
         site.register_forward_pre_hook(lambda _, inputs: shares.append(variance(inputs[0]).item()))
     model.train()(**sample["net_input"])
     paper = np.sqrt(np.cumsum(shares[:7]))
@@ -136,7 +136,10 @@ def test_repeats_with_the_seed():
 
 
 def omegas_in(dtype, layers, autocast=False, dim=64):
-    """The profile of the same weights and batch in a precision; ``autocast`` is fairseq's --amp, in bfloat16."""
+    """The profile of the same weights and batch in a precision.
+
+    ``autocast`` is fairseq's --amp, in bfloat16.
+    """
     model = adaptive(layers=layers, dim=dim).to(dtype)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
         profile = profile_omega(model, batch(sentences=8, source_length=20, target_length=20))
@@ -168,7 +171,7 @@ def test_the_model_runs_with_the_omega_of_its_precision():
 
 
 def test_variance_of_a_very_large_batch():
-    """2^25 elements, more than float32 can count; far from zero, where sums of squares would cancel."""
+    """2^25 elements, more than float32 can count; far from zero: sums of squares would cancel."""
     x = 30 + torch.randn(2**16, 1, 512, generator=torch.Generator().manual_seed(1))
     exact = x.double().var(unbiased=False).item()
     assert variance(x).item() == pytest.approx(exact, rel=1e-6)
@@ -183,7 +186,7 @@ def test_variances_are_taken_in_float32():
 
 
 def test_unit_output_variance_with_the_profile():
-    """What omega is for: the summed variance grows site by site, and each branch's share shrinks."""
+    """What omega is for: the summed variance grows site by site; each branch's share shrinks."""
     model, sample = adaptive(layers=(12, 2)), batch(sentences=8)
     profile = profile_omega(model, sample)
     apply_profile(model, profile)

@@ -6,6 +6,7 @@ from ...errors import AdminError, raise_all
 from ...init_types import METHODS, find_method
 from ..recipe import RECIPES, Recipe
 from .settings import Settings
+from .unigram import is_mmap
 
 _RESERVED = (
     "--init-type",
@@ -55,7 +56,7 @@ def check(recipe: Recipe, settings: Settings) -> None:
         problems.append(str(error))
     if settings.no_warmup and recipe.get("training", "no-warmup-updates") is None:
         problems.append("--no-warmup: the recipe has no no-warmup-updates")
-    problems += _missing_dictionaries(recipe, settings)
+    problems += _wrong_data(recipe, settings)
     for word in settings.extra:
         if word.split("=")[0] in _RESERVED:
             problems.append(
@@ -64,19 +65,25 @@ def check(recipe: Recipe, settings: Settings) -> None:
     raise_all("these settings cannot be trained:", problems)
 
 
-def _missing_dictionaries(recipe: Recipe, settings: Settings) -> list[str]:
+def _wrong_data(recipe: Recipe, settings: Settings) -> list[str]:
     data_bin = Path(settings.data) / "data-bin"
     missing = []
     for lang in (recipe.source, recipe.target):
         name = f"dict.{lang}.txt"
         if not (data_bin / name).is_file():
             missing.append(name)
-    if not missing:
-        return []
-    return [
-        f"--data {settings.data}: {data_bin} has no {' and no '.join(missing)}; prepare the data "
-        f"first: admin-fairseq prepare {_word_of(recipe)}"
-    ]
+    if missing:
+        return [
+            f"--data {settings.data}: {data_bin} has no {' and no '.join(missing)}; prepare the "
+            f"data first: admin-fairseq prepare {_word_of(recipe)}"
+        ]
+    index = data_bin / f"train.{recipe.source}-{recipe.target}.{recipe.target}.idx"
+    if index.is_file() and not is_mmap(index):
+        return [
+            f"--data {settings.data}: is not of --dataset-impl mmap, so that a run could not be "
+            "judged at its end; prepare it with fairseq-preprocess's default"
+        ]
+    return []
 
 
 def _word_of(recipe: Recipe) -> str:

@@ -76,21 +76,29 @@ def _evaluate_all(args: Namespace) -> None:
     if args.average is not None and args.average < 1:
         raise AdminError(f"--average {args.average}: must be at least 1")
     problems = []
+    judged: set[tuple[Path, str]] = set()
     for folder in args.runs:
         try:
             if not folder.is_dir():
                 raise AdminError("no such folder")
             with locked(folder / "evaluation.lock"):
-                _show(folder, *_evaluate(folder, args))
+                _show(folder, *_evaluate(folder, args, judged))
         except (AdminError, OSError) as error:
             problems.append(f"{folder}: {error}")
     raise_all("not evaluated:", problems)
 
 
-def _evaluate(folder: Path, args: Namespace) -> tuple[Outcome, list[Row]]:
+def _evaluate(
+    folder: Path, args: Namespace, judged: set[tuple[Path, str]]
+) -> tuple[Outcome, list[Row]]:
     """Judge, average, translate and score a run; return its outcome and rows of results.tsv.
 
     A run that diverged has no scores, unless --diverged asks for those of one that ran to its end.
+
+    Args:
+        folder: the run's folder.
+        args: the flags.
+        judged: folders of runs and recipes that were judged already; this run's is added.
     """
     run = record.load_run(folder)
     if not run:
@@ -98,8 +106,10 @@ def _evaluate(folder: Path, args: Namespace) -> tuple[Outcome, list[Row]]:
     ended = record.load_outcome(folder)
     if not ended:
         raise AdminError(f"{folder}: not trained to its end; go on with admin-fairseq train")
-    if outcome.can_change(ended):
+    judged_together = (folder.resolve().parent, run["recipe"])
+    if outcome.can_change(ended) and judged_together not in judged:
         ended = outcome.judge(folder)
+        judged.add(judged_together)
     recipe = read_recipe(args.recipe or run["recipe_file"], TO_TRAIN)
     data = str(args.data or run["settings"]["data"])
     runs.check_corpus(folder, recipe, data)
@@ -119,14 +129,14 @@ def _evaluate(folder: Path, args: Namespace) -> tuple[Outcome, list[Row]]:
 
 def _facts(folder: Path, run: dict[str, Any], ended: Outcome, table: Path) -> Row:
     """Return the columns of results.tsv that all subsets of a run share."""
-    settings, curve = run["settings"], record.curve(folder)
+    settings, log = run["settings"], record.load_log(folder)
     row = {
         "run": os.path.relpath(folder.resolve(), table.resolve().parent),
         "data": run["recipe"],
         "init_type": settings["init_type"],
         "depth": settings["layers"],
         "seed": settings["seed"],
-        "updates": record.last_update(folder),
+        "updates": log.last_update,
         "diverged": None,
         "valid_nll": None,
         "wall_clock": record.wall_clock(folder),
@@ -135,8 +145,9 @@ def _facts(folder: Path, run: dict[str, Any], ended: Outcome, table: Path) -> Ro
         row[column] = run[column]
     if ended["state"] == "diverged":
         row["diverged"] = f"at update {ended['update']}: {ended['reason']}"
-    if curve and math.isfinite(curve[-1][1]):
-        row["valid_nll"] = round(curve[-1][1], 4)
+    for _, bits in log.curve[-1:]:
+        if math.isfinite(bits):
+            row["valid_nll"] = round(bits, 4)
     return row
 
 

@@ -36,18 +36,9 @@ from typing import Any
 
 from ...errors import AdminError
 from ...files import locked
-from ...logs import read_log
+from ...logs import Record
 from ..recipe import read_recipe
-from .record import (
-    Curve,
-    Outcome,
-    curve,
-    flag_of,
-    last_update,
-    load_outcome,
-    load_run,
-    save_outcome,
-)
+from .record import Curve, Log, Outcome, flag_of, load_log, load_outcome, load_run, save_outcome
 from .unigram import unigram_bits
 
 logger = logging.getLogger(__name__)
@@ -72,7 +63,7 @@ def crash_reason(text: str) -> str | None:
     return None
 
 
-def first_non_finite(records: list[dict[str, Any]]) -> int | None:
+def first_non_finite(records: list[Record]) -> int | None:
     """Return the update of the first record whose loss is not finite, or None."""
     for record in records:
         if not math.isfinite(float(record.get("loss", 0))):
@@ -130,29 +121,35 @@ def judge(folder: str | Path, crash: Outcome | None = None) -> Outcome:
         AdminError: if the run's data is missing.
     """
     folder = Path(folder)
-    recipe = load_run(folder).get("recipe")
     with locked(folder.parent / "outcomes.lock"):
-        beside = []
-        for path in sorted(folder.parent.glob("*/outcome.json")):
-            if path.parent != folder and load_run(path.parent).get("recipe") == recipe:
-                beside.append(path.parent)
-        curves = {run: curve(run) for run in [folder, *beside]}
-        outcome = save_outcome(folder, **crash) if crash else _judge(folder, curves)
+        beside = _finished_beside(folder)
+        logs = {run: load_log(run) for run in [folder, *beside]}
+        outcome = crash or _verdict(folder, logs)
+        save_outcome(folder, outcome)
         for run in beside:
-            _judge_anew(run, curves)
+            _judge_anew(run, logs)
     return outcome
 
 
-def _judge_anew(folder: Path, curves: dict[Path, Curve]) -> None:
+def _finished_beside(folder: Path) -> list[Path]:
+    recipe = load_run(folder).get("recipe")
+    found = []
+    for path in sorted(folder.parent.glob("*/outcome.json")):
+        if path.parent != folder and load_run(path.parent).get("recipe") == recipe:
+            found.append(path.parent)
+    return found
+
+
+def _judge_anew(folder: Path, logs: dict[Path, Log]) -> None:
     try:
         before = load_outcome(folder)
-        if not can_change(before):
-            return
-        after = _judge(folder, curves)
+        after = _verdict(folder, logs) if can_change(before) else before
     except AdminError as error:  # its data may have been removed: that is no mistake of this run
         logger.warning("%s: not judged anew: %s", folder, error)
         return
-    if before["state"] != after["state"]:
+    if after != before:
+        save_outcome(folder, after)
+    if after["state"] != before["state"]:
         logger.warning(
             "%s: now %s; admin-fairseq evaluate corrects its lines in results.tsv",
             folder,
@@ -165,23 +162,26 @@ def can_change(outcome: Outcome) -> bool:
     return outcome["state"] == "done" or outcome["reason"].startswith(_PLATEAU)
 
 
-def _judge(folder: Path, curves: dict[Path, Curve]) -> Outcome:
-    train, valid = read_log(folder / "train.log")
-    update = first_non_finite(train + valid)
+def _verdict(folder: Path, logs: dict[Path, Log]) -> Outcome:
+    """Return the outcome of a training that ran to its end, beside others."""
+    log = logs[folder]
+    update = first_non_finite(log.train + log.valid)
     if update is not None:
-        return save_outcome(folder, "diverged", update=update, reason="non-finite loss")
-    run, own = load_run(folder), curves[folder]
+        return {"state": "diverged", "update": update, "reason": "non-finite loss"}
+    run, own = load_run(folder), log.curve
     words = run["command"]
     unigram = unigram_bits(words[1], flag_of(words, "-s") or "", flag_of(words, "-t") or "")
-    others = [points for other, points in curves.items() if other != folder]
+    others = [other.curve for name, other in logs.items() if name != folder]
     warmup = int(flag_of(words, "--warmup-updates") or 0)
     update = plateau(own, others, unigram, warmup, _reference(run))
     if update is None:
-        bits = round(unigram, 4)
-        return save_outcome(folder, "done", update=last_update(folder), unigram_bits=bits)
-    reason = f"{_PLATEAU}: {own[-1][1]:.2f} bits at the end, unigram model {unigram:.2f}"
-    trained = last_update(folder)
-    return save_outcome(folder, "diverged", update=update, reason=reason, trained_updates=trained)
+        return {"state": "done", "update": log.last_update, "unigram_bits": round(unigram, 4)}
+    return {
+        "state": "diverged",
+        "update": update,
+        "reason": f"{_PLATEAU}: {own[-1][1]:.2f} bits at the end, unigram model {unigram:.2f}",
+        "trained_updates": log.last_update,
+    }
 
 
 def _reference(run: dict[str, Any]) -> float:

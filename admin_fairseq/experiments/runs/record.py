@@ -8,12 +8,13 @@ import contextlib
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ...errors import AdminError
 from ...files import replacing
-from ...logs import read_log
+from ...logs import Record, read_log
 
 Outcome = dict[str, Any]
 Curve = list[tuple[int, float]]  # (updates, validation nll in bits a token)
@@ -34,11 +35,9 @@ def load_run(folder: str | Path) -> dict[str, Any]:
     return found
 
 
-def save_outcome(folder: str | Path, state: str, **facts: Any) -> Outcome:
-    """Write a run's outcome, ``done`` or ``diverged``, with update and reason; and return it."""
-    outcome = {"state": state, **facts}
+def save_outcome(folder: str | Path, outcome: Outcome) -> None:
+    """Write a run's outcome: a ``state``, ``done`` or ``diverged``, with update and reason."""
     write_json(Path(folder) / "outcome.json", outcome)
-    return outcome
 
 
 def load_outcome(folder: str | Path) -> Outcome:
@@ -59,18 +58,28 @@ def load_outcome(folder: str | Path) -> Outcome:
         ) from None
 
 
-def last_update(folder: str | Path) -> int:
-    """Return the last update that the log of a run names, or 0."""
-    train, valid = read_log(Path(folder) / "train.log")
-    return max([record["num_updates"] for record in (train[-1:] + valid[-1:])], default=0)
+@dataclass(frozen=True)
+class Log:
+    """What a run's train.log says: the records of training and validation."""
+
+    train: list[Record]
+    valid: list[Record]
+
+    @property
+    def last_update(self) -> int:
+        """The last update that it names, or 0."""
+        updates = [record["num_updates"] for record in (self.train[-1:] + self.valid[-1:])]
+        return max(updates, default=0)
+
+    @property
+    def curve(self) -> Curve:
+        """The validation curve."""
+        return [(record["num_updates"], float(record["nll_loss"])) for record in self.valid]
 
 
-def curve(folder: str | Path) -> Curve:
-    """Return the validation curve of a run."""
-    points = []
-    for record in read_log(Path(folder) / "train.log")[1]:
-        points.append((record["num_updates"], float(record["nll_loss"])))
-    return points
+def load_log(folder: str | Path) -> Log:
+    """Return what a run's train.log says; nothing as long as it has none."""
+    return Log(*read_log(Path(folder) / "train.log"))
 
 
 def flag_of(words: list[str], name: str) -> str | None:

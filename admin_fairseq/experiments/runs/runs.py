@@ -194,7 +194,11 @@ def _train(words: list[str], folder: Path, lock: BinaryIO) -> Outcome | None:
         return {"state": "diverged", "update": non_finite, "reason": "non-finite loss"}
     reason = crash_reason(text) if process.returncode else None
     if reason:
-        return {"state": "diverged", "update": record.last_update(folder), "reason": reason}
+        return {
+            "state": "diverged",
+            "update": record.load_log(folder).last_update,
+            "reason": reason,
+        }
     if process.returncode or "done training" not in text:
         raise RunFailed(
             f"{folder}: fairseq-train failed (exit code {process.returncode}): see {log}"
@@ -209,4 +213,4 @@ def _train_beside(words: list[str], folder: Path, rank: int) -> Outcome:
         code = children.run(words, file)
     if code:
         raise RunFailed(f"fairseq-train failed on this machine (exit code {code}): see {log}")
-    return {"state": "done", "update": record.last_update(folder)}
+    return {"state": "done", "update": record.load_log(folder).last_update}

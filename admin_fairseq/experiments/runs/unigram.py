@@ -49,6 +49,12 @@ def unigram_bits(data_bin: str | Path, source: str, target: str) -> float:
     return float((valid * bits).sum() / valid.sum())
 
 
+def is_mmap(index: Path) -> bool:
+    """Whether an index is of --dataset-impl mmap."""
+    with open(index, "rb") as file:
+        return file.read(len(_MAGIC)) == _MAGIC
+
+
 def count_tokens(stem: Path) -> np.ndarray[Any, Any]:
     """Return how often each token id is in a data set, its ``.idx`` and ``.bin`` named by stem."""
     import numpy as np

@@ -7,8 +7,8 @@ import json
 import logging
 import subprocess
 from pathlib import Path
-from typing import Any
 
+from ...logs import Record
 from . import outcome
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ def text_since(log: Path, begun: int) -> str:
         return file.read().decode(errors="replace")
 
 
-def _losses(text: str) -> list[dict[str, Any]]:
+def _losses(text: str) -> list[Record]:
     losses = []
     for record in _records(text, "train_inner"):
         update = int(record["num_updates"])
@@ -71,7 +71,7 @@ def _show_validation(folder: Path, text: str, shown: int) -> int:
     return shown
 
 
-def _records(text: str, kind: str) -> list[dict[str, Any]]:
+def _records(text: str, kind: str) -> list[Record]:
     """Return the records of a kind, train_inner or valid, that were written to their end."""
     records = []
     for line in text.splitlines():

@@ -15,13 +15,10 @@ from tests.parity import (
     check_first_step,
     check_outputs,
     make,
-    needs_parity,
     omegas,
     read,
     sample,
 )
-
-pytestmark = needs_parity
 
 
 @pytest.mark.parametrize("name", ADMIN)
