@@ -57,12 +57,12 @@ fi
 say "training 18L-18L with Admin and with Post-LN, $updates updates each, side by side"
 flags=(--init-types admin post-ln --seeds "$seed" --cpu --processes 1 --jobs 2)
 [ "$updates" = 900 ] || flags+=(--updates "$updates") # 900 are the recipe's
-admin-fairseq sweep quickstart "${flags[@]}" --data "$dest/data" --dest "$dest" >"$dest/sweep.tsv" ||
+runs=$(admin-fairseq sweep quickstart "${flags[@]}" --data "$dest/data" --dest "$dest") ||
     fail "a training failed: see above"
 
 say "translating the test set"
-mapfile -t runs < <(sort "$dest/sweep.tsv" | cut -f 1)
-admin-fairseq evaluate "${runs[@]}" --diverged --subsets test >"$dest/evaluate.log" 2>&1 ||
+cut -f 1 <<<"$runs" | tr '\n' '\0' |
+    xargs -0 -n 1 -P 2 admin-fairseq evaluate --subsets test --diverged >"$dest/evaluate.log" 2>&1 ||
     fail "a translation failed: see $dest/evaluate.log"
 
 say "results"

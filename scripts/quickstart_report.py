@@ -18,9 +18,7 @@ def main():
     parser.add_argument("dest", type=Path, help="the quick start's folder, with its results.tsv")
     args = parser.parse_args()
 
-    rows = {}
-    for row in results.read(args.dest / "results.tsv"):
-        rows[name_of(row)] = row
+    rows = name_runs(results.read(args.dest / "results.tsv"))
     translations = {}
     for name, row in rows.items():
         output = args.dest / row["run"] / f"{row['subset']}.out"
@@ -35,9 +33,13 @@ def main():
     print_scores(args.dest, rows, references, translations)
 
 
-def name_of(row):
-    """Return what a run is called here: its method, and what differs from the recipe."""
-    return " ".join(filter(None, [label(row["init_type"]), row["variant"]]))
+def name_runs(found):
+    """Return name -> row of results.tsv; a name is a method, and where two share it, the run."""
+    rows = {}
+    for row in sorted(found, key=lambda row: row["run"]):
+        name = label(row["init_type"])
+        rows[row["run"] if name in rows else name] = row
+    return rows
 
 
 def print_samples(dest, references, translations):

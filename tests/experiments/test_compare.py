@@ -2,6 +2,7 @@
 
 import csv
 import math
+import re
 
 import pytest
 
@@ -184,6 +185,8 @@ def corpus(data_bin, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
+@pytest.mark.subprocess
 def test_methods_are_trained_translate_and_are_reported(corpus, tmp_path):
     """Two updates each; then again, when nothing is left to do."""
     recipe = tmp_path / "small.ini"
@@ -224,3 +227,25 @@ def test_methods_are_trained_translate_and_are_reported(corpus, tmp_path):
     run(*evaluate, cwd=tmp_path)
     assert times == {path: path.stat().st_mtime_ns for path in files}
     assert results.read(dest / "results.tsv") == rows
+
+
+@pytest.mark.slow
+@pytest.mark.subprocess
+def test_a_run_that_learned_nothing_is_scored_when_asked(corpus, tmp_path):
+    recipe = tmp_path / "small.ini"
+    judged = RECIPE.replace("warmup = 4", "warmup = 1")
+    recipe.write_text(judged + "reference-nll = 0\n")
+    dest = tmp_path / "runs"
+    sweep = ["admin-fairseq", "sweep", recipe, "--init-types", "post-ln", "--cpu"]
+    said = run(*sweep, "--processes", 1, "--data", corpus, "--dest", dest, cwd=tmp_path).stdout
+    folder = dest / "default-2-2-seed1"
+    assert re.search(r"default-2-2-seed1: update 2, perplexity \d+\.\d\d\n", said)
+    assert f"{folder}\tdiverged at update" in said
+
+    run("admin-fairseq", "evaluate", folder, cwd=tmp_path)
+    (row,) = results.read(dest / "results.tsv")
+    assert row["diverged"] and row["sacrebleu"] is None and not (folder / "test.out").exists()
+    run("admin-fairseq", "evaluate", folder, "--diverged", cwd=tmp_path)
+    (row,) = results.read(dest / "results.tsv")
+    assert row["diverged"] and row["sacrebleu"] is not None
+    assert row["averaged"] == "last checkpoint"
