@@ -1,17 +1,21 @@
-"""The numbers that people mix up, each with its signature. ``scores(...) -> [Score]``."""
+"""The numbers that people mix up, each with its signature: :func:`scores`."""
+
+from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sacrebleu.metrics import BLEU, CHRF
+from sacrebleu.metrics.base import Metric
 from sacremoses import MosesDetokenizer
 
-logging.getLogger("sacrebleu").setLevel(
-    logging.ERROR
-)  # a model that failed puts out bare full stops
-# a hyphen between two characters of words; lookarounds, so that the a-b-c of one compound splits twice
-HYPHEN = re.compile(r"(?<=\S)-(?=\S)")
+# a model that failed puts out bare full stops, of which sacreBLEU warns as tokenised text
+logging.getLogger("sacrebleu").setLevel(logging.ERROR)
+# a hyphen between two characters of words; lookarounds, so that the a-b-c of one compound splits
+# twice
+_HYPHEN = re.compile(r"(?<=\S)-(?=\S)")
 
 
 @dataclass
@@ -24,24 +28,30 @@ class Score:
     signature: str
 
 
-def split_compounds(text):
+def split_compounds(text: str) -> str:
     """Return tokenised text with compounds split at hyphens: ``a-b`` -> ``a ##AT##-##AT## b``.
 
-    The rule of tensor2tensor's get_ende_bleu.sh, with which En-De is scored in most papers: it raises BLEU.
+    The rule of tensor2tensor's get_ende_bleu.sh, with which En-De is scored in most papers: it
+    raises BLEU.
     """
-    return HYPHEN.sub(" ##AT##-##AT## ", text)
+    return _HYPHEN.sub(" ##AT##-##AT## ", text)
 
 
-def detokenise(texts, lang):
+def detokenise(texts: Sequence[str], lang: str) -> list[str]:
     """Return Moses-tokenised texts as running text."""
     detokenizer = MosesDetokenizer(lang)
     return [detokenizer.detokenize(text.split(), unescape=False) for text in texts]
 
 
 def scores(
-    hypotheses, tokenised_references, raw_references, lang, lowercase=False, compounds=False
-):
-    """Return the :class:`Score` list of a translation.
+    hypotheses: Sequence[str],
+    tokenised_references: Sequence[str],
+    raw_references: Sequence[str],
+    lang: str,
+    lowercase: bool = False,
+    compounds: bool = False,
+) -> list[Score]:
+    """Return the scores of a translation.
 
     Args:
         hypotheses: tokenised, without BPE, as fairseq prints them.
@@ -51,27 +61,25 @@ def scores(
         lowercase: the model was trained on lowercased text: detokenised scores ignore case.
         compounds: score with split compounds too.
     """
-    texts = detokenise(hypotheses, lang)
-    wanted = [
-        (
-            "bleu",
-            "tokenised BLEU",
-            BLEU(tokenize="none", force=True),
-            hypotheses,
-            tokenised_references,
-        )
-    ]
+
+    def score(
+        column: str, name: str, metric: Metric, texts: Sequence[str], references: Sequence[str]
+    ) -> Score:
+        value = metric.corpus_score(texts, [references]).score
+        return Score(column, name, value, str(metric.get_signature()))
+
+    def tokenised_bleu() -> BLEU:
+        return BLEU(tokenize="none", force=True)
+
+    found = [score("bleu", "tokenised BLEU", tokenised_bleu(), hypotheses, tokenised_references)]
     if compounds:
-        both = [
-            [split_compounds(text) for text in side] for side in (hypotheses, tokenised_references)
-        ]
-        wanted.append(("bleu_split", "split BLEU", BLEU(tokenize="none", force=True), *both))
-    wanted += [
-        ("sacrebleu", "sacreBLEU", BLEU(lowercase=lowercase), texts, raw_references),
-        ("chrf", "chrF", CHRF(lowercase=lowercase), texts, raw_references),
-    ]
-    found = []
-    for column, name, metric, hypothesis, reference in wanted:
-        value = metric.corpus_score(hypothesis, [reference]).score
-        found.append(Score(column, name, value, str(metric.get_signature())))
+        split = [split_compounds(text) for text in hypotheses]
+        split_references = [split_compounds(text) for text in tokenised_references]
+        found.append(score("bleu_split", "split BLEU", tokenised_bleu(), split, split_references))
+    texts = detokenise(hypotheses, lang)
+    for column, name, metric in (
+        ("sacrebleu", "sacreBLEU", BLEU(lowercase=lowercase)),
+        ("chrf", "chrF", CHRF(lowercase=lowercase)),
+    ):
+        found.append(score(column, name, metric, texts, raw_references))
     return found

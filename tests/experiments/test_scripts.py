@@ -10,11 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from admin_fairseq.experiments import results
 from admin_fairseq.experiments.corpus import numbers_and_dates
 from admin_fairseq.experiments.corpus.text import Tokenising, tokenise_lines
 from admin_fairseq.experiments.recipe import RECIPES
 from admin_fairseq.experiments.scores import detokenise
+from admin_fairseq.logs import read_generation
+from admin_fairseq.profile import file as profile_file
+from tests.experiments.report_runs import row, write_run
 from tests.helpers import REPOSITORY
+from tests.profiles import made_up
 
 SCRIPTS = REPOSITORY / "scripts"
 
@@ -118,6 +123,37 @@ def test_another_python_stops_at_once_and_names_a_way_out(tmp_path):
         assert result.returncode == 1
         assert "Python 3.11 or 3.12" in result.stdout and "uv python install" in result.stdout
     assert not (tmp_path / "venv").exists()
+
+
+def test_the_quick_start_reports_scores_samples_and_a_figure(tmp_path):
+    rows = []
+    for init_type, seed, wrong in (("default", 2, 1.0), ("adaptive", 1, 0.0)):
+        run = f"{init_type}-18-18-seed1"
+        write_run(tmp_path, run, seed, wrong)
+        ppl = '| valid | {"valid_nll_loss": "1", "valid_ppl": "12.34", "valid_num_updates": "30"}\n'
+        with open(tmp_path / run / "train.log", "a") as log:
+            log.write(ppl)
+        scores = {"sacrebleu": 100 * (1 - wrong), "chrf": 50.0, "updates": 30}
+        signatures = {"sacrebleu_signature": "nrefs:1|tok:13a", "chrf_signature": "nc:6"}
+        rows.append({**row(run, init_type, 1, 0.0), **scores, **signatures, "depth": "18-18"})
+    results.append(tmp_path / "results.tsv", rows)
+    (tmp_path / "data" / "raw").mkdir(parents=True)
+    (tmp_path / "data" / "raw" / "test.en").write_text("one\ntwo\nthree\nfour\n")
+    (tmp_path / "profiles").mkdir()
+    profile_file.save(made_up(), tmp_path / "profiles" / "18-18-0.profile")
+    words = [sys.executable, SCRIPTS / "quickstart_report.py", tmp_path]
+    said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    _, (first, *_) = read_generation(tmp_path / "adaptive-18-18-seed1" / "test.out")
+    assert (
+        f"  source     one\n  reference  {first}\n  Admin      {first}\n  Post-LN    x x x" in said
+    )
+    assert "three" in said and "four" not in said
+    assert "signatures: nrefs:1|tok:13a  and  nc:6\n" in said
+    heading, admin, post_ln = [line.split() for line in said.splitlines()[-3:]]
+    assert heading[:3] == ["18L-18L,", "seed", "1"] and heading[-3:] == ["exact", "of", "60"]
+    assert admin == ["Admin", "30", "12.34", "100.0", "50.0", "60"]
+    assert post_ln == ["Post-LN", "30", "12.34", "0.0", "50.0", "0"]
+    assert (tmp_path / "quickstart.png").stat().st_size > 1000
 
 
 def multi30k(folder, change=lambda name, text: text, compress=False):

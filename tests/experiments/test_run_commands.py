@@ -1,0 +1,277 @@
+"""train, sweep, evaluate and score as subcommands: words, help, what they import, how they end."""
+
+import contextlib
+import functools
+import os
+import signal
+import subprocess
+import sys
+import time
+from argparse import Namespace
+
+import pytest
+
+from admin_fairseq.cli import main
+from admin_fairseq.errors import AdminError
+from admin_fairseq.experiments.recipe import TO_TRAIN, read_recipe
+from admin_fairseq.experiments.runs import command, machine, record, side_by_side
+from admin_fairseq.experiments.runs.checks import init_type_name
+from admin_fairseq.experiments.runs.settings import Settings
+from admin_fairseq.experiments.runs.start import run_command
+from admin_fairseq.init_types import METHODS
+from tests.experiments.test_train_script import tiny  # noqa: F401
+
+# what would not be light
+HEAVY = ("torch", "fairseq", "numpy", "sacrebleu", "sacremoses", "matplotlib")
+SEE = f"""
+import sys
+from admin_fairseq.cli import main
+code = main(sys.argv[1:])
+heavy = [name for name in {HEAVY} if name in sys.modules]
+sys.exit(f"imported: {{heavy}}" if heavy else code)
+"""
+
+
+def dry_run(capsys, *words):
+    """The last command that ``--dry-run`` prints, as words."""
+    code = main([*words, "--dry-run"])
+    out, err = capsys.readouterr()
+    assert code == 0, err
+    return out.splitlines()[-1].split()
+
+
+@pytest.mark.subprocess
+def test_planning_imports_nothing_heavy_and_is_quick(tiny):  # noqa: F811
+    program = tiny / "admin-fairseq"
+    program.write_text(SEE)
+    words = ["train", "tiny.ini", "--init-type", "admin", "--data", "data", "--dry-run"]
+    before = os.times()
+    subprocess.run([sys.executable, program, *words], cwd=tiny, check=True)
+    after = os.times()
+    spent = after.children_user + after.children_system
+    assert spent - before.children_user - before.children_system < 0.4
+
+
+@pytest.mark.parametrize("name", ["train", "sweep", "evaluate", "score"])
+def test_help_and_unknown_flags(name, capsys):
+    with pytest.raises(SystemExit) as end:
+        main([name, "--help"])
+    assert end.value.code == 0
+    assert f"admin-fairseq {name}" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as end:
+        main([name, "--nonsense"])
+    assert end.value.code == 2
+
+
+def test_what_follows_two_dashes_goes_to_fairseq_train(tiny, capsys, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(tiny)
+    base = ["train", "tiny.ini", "--init-type", "default", "--data", "data"]
+    words = dry_run(capsys, *base, "--cpu")
+    assert record.flag_of(words, "--save-dir") == "runs/tiny/default-2-2-seed1"
+    assert main([*base, "--dry-run", "--", "--num-workers", "0", "--", "-x"]) == 0
+    words = capsys.readouterr().out.splitlines()[-1].split()
+    at = words.index("--num-workers")
+    assert words[at : at + 5] == ["--num-workers", "0", "--", "-x", "--save-dir"]
+    assert main([*base, "--dry-run", "--", "--seed", "3"]) == 1
+    assert "--seed: admin-fairseq sets it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+def test_every_word_of_a_method_is_the_same_run(method, tiny, capsys, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(tiny)
+    commands = set()
+    for word in (method.name, *method.aliases):
+        words = dry_run(capsys, "train", "tiny.ini", "--init-type", word, "--data", "data")
+        commands.add(tuple(words))
+    assert len(commands) == 1
+    words = list(commands.pop())
+    assert record.flag_of(words, "--save-dir") == f"runs/tiny/{method.name}-2-2-seed1"
+    assert record.flag_of(words, "--init-type") == method.flags["init_type"]
+    for word in method.measuring:
+        with pytest.raises(AdminError, match=f"say --init-type {method.name}: the profile is"):
+            init_type_name(word)
+
+
+def test_two_words_for_a_method_are_trained_once(tiny, capsys, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(tiny)
+    words = ["sweep", "tiny.ini", "--data", "data", "--seeds", "1", "--dry-run", "--init-types"]
+    assert main([*words, "admin", "adaptive", "post-ln"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    trained = [line for line in lines if "--save-dir runs/tiny/profiles" not in line]
+    assert len([line for line in trained if line.startswith("fairseq-train")]) == 2
+    assert main([*words, "admin", "admn", "nonsense"]) == 1
+    err = capsys.readouterr().err
+    assert "--init-type admn" in err and "--init-type nonsense" in err
+
+
+def test_another_number_of_updates_is_a_variant(tiny, capsys, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(tiny)
+    base = ["train", "tiny.ini", "--init-type", "default", "--data", "data", "--updates", "7"]
+    words = dry_run(capsys, *base)
+    assert record.flag_of(words, "--max-update") == "7" and "--max-epoch" not in words
+    assert record.flag_of(words, "--save-dir") == "runs/tiny/default-2-2-seed1-updates7"
+    words = dry_run(capsys, *base, "--no-warmup")
+    assert record.flag_of(words, "--total-num-update") == "7"
+    assert main([*base[:-1], "-3", "--layers", "six", "--lr", "x"]) == 1
+    err = capsys.readouterr().err
+    for part in ("--updates -3: must be at least 1", "--layers six", "--lr x: must be a number"):
+        assert part in err
+
+
+def test_the_quick_start_is_trained_as_its_script_did(tmp_path):
+    """What its flags were before it was a recipe; the others are fairseq's defaults."""
+    recipe = read_recipe("quickstart", TO_TRAIN)
+    settings = Settings("adaptive", "18-18", 3, "data", cpu=True, updates=50)
+    words = command.fairseq_train(recipe, settings, tmp_path, "p")
+    expected = {
+        "--arch": "admin_transformer",
+        "--encoder-embed-dim": "64",
+        "--encoder-ffn-embed-dim": "128",
+        "--dropout": "0.1",
+        "--optimizer": "adam",
+        "--adam-betas": "(0.9, 0.98)",
+        "--lr": "0.001",
+        "--warmup-updates": "300",
+        "--warmup-init-lr": "1e-07",
+        "--max-tokens": "1024",
+        "--max-update": "50",
+        "--num-workers": "0",
+        "--update-epoch-batch-itr": "True",
+        "--validate-interval-updates": "100",
+        "--save-interval-updates": "100",
+        "--keep-interval-updates": "1",
+        "--log-interval": "20",
+        "--init-type": "adaptive",
+        "--seed": "3",
+        "--attention-dropout": "0.0",
+        "--activation-dropout": "0.0",
+        "--weight-decay": "0.0",
+        "--update-freq": "1",
+    }
+    assert {flag: record.flag_of(words, flag) for flag in expected} == expected
+    assert "--no-epoch-checkpoints" in words and "--cpu" in words
+    assert not {"--keep-last-epochs", "--max-epoch", "--patience"}.intersection(words)
+    profile = command.fairseq_train(recipe, settings, tmp_path, "p", stage="profile")
+    assert record.flag_of(profile, "--seed") == "3", "each run's profile is of its own seed"
+
+
+def slept(folder, number):
+    """A work that starts a process and waits for it."""
+    process = subprocess.Popen(["sleep", "60"])
+    try:
+        (folder / str(number)).write_text(str(process.pid))
+        process.wait()
+    finally:
+        process.kill()
+        process.wait()
+
+
+def sweep_of_sleepers(folder, _args):
+    works = [functools.partial(slept, folder, number) for number in range(3)]
+    side_by_side.run_all(works, 2, lambda *_: None)
+
+
+def alive(folder):
+    """The sleepers that still run."""
+    found = []
+    for path in folder.iterdir():
+        with contextlib.suppress(OSError, ValueError):
+            os.kill(int(path.read_text()), 0)
+            found.append(path.name)
+    return found
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_stopped_or_killed_a_sweep_takes_all_its_trainings_along(tmp_path, how):
+    child = os.fork()
+    if child == 0:
+        code = run_command("sweep", functools.partial(sweep_of_sleepers, tmp_path), Namespace())
+        os._exit(code)
+    end = time.monotonic() + 30
+    while len(alive(tmp_path)) < 2:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    os.kill(child, how)
+    _, status = os.waitpid(child, 0)
+    if how != signal.SIGKILL:
+        assert os.waitstatus_to_exitcode(status) == 130
+        assert not alive(tmp_path)
+    while alive(tmp_path):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    assert len(list(tmp_path.iterdir())) == 2, "the third was not started"
+
+
+def result_of(number):
+    if number == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number * 10, os.environ["OMP_NUM_THREADS"]
+
+
+def test_what_comes_of_each_work_and_a_killed_one_does_not_stop_the_others(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    found = {}
+    works = [functools.partial(result_of, number) for number in range(5)]
+    side_by_side.run_all(works, 2, found.__setitem__)
+    assert found == {0: (0, "1"), 1: (10, "1"), 2: None, 3: (30, "1"), 4: (40, "1")}
+    assert "OMP_NUM_THREADS" not in os.environ
+
+
+def test_gpus_are_found_without_torch(tmp_path, monkeypatch):
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\nprintf 'NVIDIA A\\nNVIDIA B\\nNVIDIA C\\n'\n")
+    tool.chmod(0o755)
+    monkeypatch.setattr(machine, "_version", lambda _: "2.13.0")
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    names = ["NVIDIA A", "NVIDIA B", "NVIDIA C"]
+    visible = {
+        None: names,
+        "": [],
+        "-1": [],
+        "2": ["NVIDIA C"],
+        "1, 0": ["NVIDIA B", "NVIDIA A"],
+        "0,7,1": ["NVIDIA A"],
+        "GPU-1234": ["NVIDIA A"],
+    }
+    for value, expected in visible.items():
+        if value is None:
+            monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        else:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
+        assert machine.gpus() == expected, value
+        assert machine.defaults() == (not expected, max(1, len(expected)))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    settings = Settings("default", "6-6", 1, "data", processes=3)
+    assert machine.hardware(settings) == "3 x NVIDIA A"
+    monkeypatch.setattr(machine, "_version", lambda _: "2.13.0+cpu")
+    assert machine.gpus() == []
+    monkeypatch.setattr(machine, "_version", lambda _: "2.13.0")
+    tool.write_text("#!/bin/sh\nexit 9\n")
+    assert machine.gpus() == []
+
+
+def test_outside_of_a_clone_the_commit_is_unknown(tmp_path, monkeypatch):
+    assert machine.commit() != "unknown"
+    monkeypatch.setattr(machine, "REPOSITORY", tmp_path)
+    assert machine.commit() == "unknown"
+
+
+def test_scores_of_any_translation(tmp_path, capsys):
+    output, reference = tmp_path / "out", tmp_path / "ref"
+    output.write_text("T-0\tein a-b Hund .\nH-0\t-0.1\tein a-b Hund .\n")
+    reference.write_text("Ein a-b Hund.\n")
+    words = ["score", str(output), "--reference", str(reference), "--lang", "de"]
+    assert main([*words, "--lowercase", "--compound-splitting"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[:15].strip() for line in lines] == [
+        "tokenised BLEU",
+        "split BLEU",
+        "sacreBLEU",
+        "chrF",
+    ]
+    assert all("100.00" in line for line in lines) and "tok:13a" in lines[2]
+    reference.write_text("a\nb\n")
+    assert main(words) == 1
+    assert "1 hypotheses" in capsys.readouterr().err
+    assert main(["score", str(output), "--reference", str(tmp_path / "none"), "--lang", "de"]) == 1
+    assert "none" in capsys.readouterr().err
