@@ -18,8 +18,13 @@ from .deploy import QUANTIZATIONS
 from .errors import AdminError, PrintableFormatter
 from .experiments.corpus import command as prepare
 from .experiments.report import command as report
+from .experiments.runs import evaluate, score, sweep, train
+from .experiments.runs.flags import split_extra
 from .profile import command as profile
 from .version import __version__
+
+# subcommands whose words after ``--`` are flags of fairseq-train
+_HANDING_ON = ("train", "sweep")
 
 
 def build_parser() -> ArgumentParser:
@@ -33,6 +38,10 @@ def build_parser() -> ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for add in (
         prepare.add_parser,
+        train.add_parser,
+        sweep.add_parser,
+        evaluate.add_parser,
+        score.add_parser,
         profile.add_parser,
         _add_average,
         _add_fold,
@@ -40,6 +49,7 @@ def build_parser() -> ArgumentParser:
         _add_import,
         _add_grow_vocabulary,
         report.add_parser,
+        report.add_curves_parser,
         _add_analyze,
     ):
         add(commands)
@@ -252,6 +262,17 @@ def import_user_dir(path: str) -> None:
         raise AdminError(f"--user-dir {path}: cannot be imported: {reason}") from error
 
 
+def _parse(words: list[str]) -> Namespace:
+    """Return the flags; those after ``--`` are ``extra``, for subcommands that hand them on."""
+    parser = build_parser()
+    extra: list[str] = []
+    if words and words[0] in _HANDING_ON:
+        words, extra = split_extra(words)
+    args = parser.parse_args(words)
+    args.extra = extra
+    return args
+
+
 def _log_to_stderr() -> None:
     # force: importing fairseq configures logging as well
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, force=True)
@@ -274,7 +295,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             from .analysis import command
 
             return command.main(words[1:])
-        args = build_parser().parse_args(words)
+        args = _parse(words)
         if getattr(args, "plugin", False):
             register()
             warnings.filterwarnings("ignore", module="torch")  # it warns of how fairseq calls it

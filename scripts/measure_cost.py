@@ -1,9 +1,10 @@
-"""What Admin costs: a training step against fairseq's transformer, a traced step, and profiling's peak memory.
+"""What Admin costs: a training step against fairseq's transformer, a traced one, peak memory.
 
 Steps of the two models are timed in turn (A B, B A, A B, ...) on the same batch, and the ratio is
 taken pair by pair, so that a machine whose speed drifts does not matter. On the CPU time is the
-process's own, so that neighbours matter less. Peak memory is the growth of the resident set of a
-process of its own, on the CPU; on a GPU, torch's own count.
+process's own, so that neighbours matter less. Peak memory, of a training step and of
+profiling, is the growth of the resident set of a process of its own, on the CPU; on a GPU, torch's
+own count.
 """
 
 import argparse
@@ -14,12 +15,11 @@ import statistics
 import time
 
 import torch
-from admin_fairseq.profiling import profile_omega
 from fairseq.data import Dictionary
 from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 
-import admin_fairseq  # noqa: F401
+from admin_fairseq import profile_omega
 from admin_fairseq.trace import Tracer
 
 
@@ -61,12 +61,12 @@ def make_step(model, sample, tracer=None):
         update = next(updates)
         optimizer.zero_grad()
         if tracer:
-            tracer.begins(model, sample, update)
+            tracer.begin_step(model, sample, update)
         logits, _ = model(**sample["net_input"])
         torch.log_softmax(logits.float(), -1)[..., 0].mean().backward()
         if tracer:
             tracer.unhook()
-            tracer.ends(optimizer, update)
+            tracer.end_update(optimizer, update)
         optimizer.step()
 
     return step
@@ -151,12 +151,14 @@ def main():
     torch.set_num_threads(args.threads)
 
     print(
-        f"torch {torch.__version__}, {args.device}, {args.threads} thread(s), base dims (512/2048/8), "
-        f"{args.layers}-{args.layers}, {args.sentences} x {args.length} tokens"
+        f"torch {torch.__version__}, {args.device}, {args.threads} thread(s), "
+        f"base dims (512/2048/8), {args.layers}-{args.layers}, "
+        f"{args.sentences} x {args.length} tokens"
     )
     peaks = {what: measure_peak(what, args) for what in ("step", "profiling")}
     print(
-        f"peak memory above the model: training step {peaks['step']:.0f} MiB, profiling {peaks['profiling']:.0f} MiB "
+        f"peak memory above the model: training step {peaks['step']:.0f} MiB, "
+        f"profiling {peaks['profiling']:.0f} MiB "
         f"({100 * peaks['profiling'] / peaks['step']:.0f}%)"
     )
     for what, make_pair in (

@@ -1,4 +1,4 @@
-"""What verifying a checkpoint costs beside loading it: python scripts/measure_loading.py [--gigabytes N] [--rounds K]"""
+"""What verifying a checkpoint costs beside loading it."""
 
 import argparse
 import statistics
@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 
-import admin_fairseq  # noqa: F401
 from admin_fairseq.checkpoints import check_file, check_finite
 
 
@@ -22,9 +21,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--gigabytes", type=float, default=1.0)
     parser.add_argument("--rounds", type=int, default=5)
-    own = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
-    rows = int(own.gigabytes * 1e9 / 4 / 10 / 1000)
+    rows = int(args.gigabytes * 1e9 / 4 / 10 / 1000)
     rounds = []
     with tempfile.TemporaryDirectory(dir=".") as folder:
         path = Path(folder) / "large.pt"
@@ -32,7 +31,7 @@ def main():
             {"model": {f"weight{number}": torch.randn(rows, 1000) for number in range(10)}}, path
         )
         size = path.stat().st_size
-        for _ in range(own.rounds):
+        for _ in range(args.rounds):
             checksums, _ = cpu_seconds(check_file, str(path))
             load, state = cpu_seconds(torch.load, path, weights_only=True)
             finite, _ = cpu_seconds(check_finite, state["model"], str(path))
@@ -43,7 +42,8 @@ def main():
             )
     ratios = sorted((checksums + finite) / load for checksums, load, finite in rounds)
     print(
-        f"{size / 1e9:.2f} GB: verifying takes {statistics.median(ratios):.2f} of loading ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+        f"{size / 1e9:.2f} GB: verifying takes {statistics.median(ratios):.2f} of loading "
+        f"({ratios[0]:.2f} to {ratios[-1]:.2f})"
     )
 
 

@@ -1,9 +1,10 @@
 """Serving an Admin checkpoint: is the folded model's output the same, and how fast is each way?
 
-Folds the checkpoint, converts it for CTranslate2 (float32 and int8), and translates a test set with fairseq-generate
-on the checkpoint and on the fold (without the plugin), and with both CTranslate2 models. All ways take turns, round
-after round, so that a machine whose speed drifts does not matter; sentences per second leave out loading. Prints
-hypotheses that differ from the checkpoint's, and writes each way's output to DIR, for scripts/score.py.
+Folds the checkpoint, converts it for CTranslate2 (float32 and int8), and translates a test set with
+fairseq-generate on the checkpoint and on the fold (without the plugin), and with both CTranslate2
+models. All ways take turns, round after round, so that a machine whose speed drifts does not
+matter; sentences per second leave out loading. Prints hypotheses that differ from the checkpoint's,
+and writes each way's output to DIR, for admin-fairseq score.
 """
 
 import argparse
@@ -16,27 +17,23 @@ import time
 from pathlib import Path
 
 import ctranslate2
-from admin_fairseq.ctranslate2_export import export_ctranslate2
-from admin_fairseq.export import fold_checkpoint
 
+import admin_fairseq
+from admin_fairseq.deploy.ctranslate2_export import export_ctranslate2
+from admin_fairseq.deploy.export import fold_checkpoint
+
+USER_DIR = os.path.dirname(admin_fairseq.__file__)
 WAYS = ("fairseq, Admin", "fairseq, folded", "CTranslate2, float32", "CTranslate2, int8")
 
 
 def translate_fairseq(args, path, threads, user_dir):
-    """Return (seconds, {number: (source, reference, hypothesis)}) of fairseq-generate; texts are BPE."""
+    """Return seconds and number -> (source, reference, hypothesis) of fairseq-generate.
+
+    Texts are BPE.
+    """
     tool = Path(sys.executable).parent / "fairseq-generate"
-    command = [
-        tool,
-        args.data,
-        "--path",
-        path,
-        "--gen-subset",
-        args.subset,
-        "--beam",
-        args.beam,
-        "--batch-size",
-        args.batch_size,
-    ]
+    command = [tool, args.data, "--path", path, "--gen-subset", args.subset]
+    command += ["--beam", args.beam, "--batch-size", args.batch_size]
     command += ["--cpu", "--required-batch-size-multiple", 1]
     command += ["--lenpen", args.lenpen, "--max-len-b", args.max_len]
     if user_dir:
@@ -55,13 +52,14 @@ def translate_fairseq(args, path, threads, user_dir):
     texts = {}
     for kind, number, text in re.findall(r"^([STH])-(\d+)\t(.*)$", result.stdout, re.M):
         texts.setdefault(int(number), {})[kind] = text.split("\t", 1)[1] if kind == "H" else text
-    return float(spent[1]), {
-        number: (found["S"], found["T"], found["H"]) for number, found in texts.items()
-    }
+    sentences = {number: (found["S"], found["T"], found["H"]) for number, found in texts.items()}
+    return float(spent[1]), sentences
 
 
 def translate_ctranslate2(args, folder, threads, sentences):
-    """Return (seconds, {number: (source, reference, hypothesis)}) of CTranslate2 on the same sentences.
+    """Return seconds and number -> (source, reference, hypothesis) of CTranslate2.
+
+    The sentences are those that fairseq translated.
 
     Several threads translate a batch each, or all the same batch (``--intra``).
     """
@@ -88,12 +86,8 @@ def translate_ctranslate2(args, folder, threads, sentences):
 
 def prepare(args):
     """Fold and export what is not in --dest yet; returns the paths in the order of WAYS."""
-    paths = [
-        Path(args.checkpoint),
-        args.dest / "stock.pt",
-        args.dest / "ct2-float32",
-        args.dest / "ct2-int8",
-    ]
+    made = [args.dest / name for name in ("stock.pt", "ct2-float32", "ct2-int8")]
+    paths = [Path(args.checkpoint), *made]
     args.dest.mkdir(parents=True, exist_ok=True)
     fold_checkpoint(args.checkpoint, str(paths[1]), safe=True, force=True)
     for path, quantization in zip(paths[2:], (None, "int8")):
@@ -119,7 +113,7 @@ def main():
         "--dest", type=Path, required=True, metavar="DIR", help="where models and outputs go"
     )
     parser.add_argument(
-        "--user-dir", default="admin_fairseq", help="of the checkpoint (default: %(default)s)"
+        "--user-dir", default=USER_DIR, help="of the checkpoint (default: this package)"
     )
     parser.add_argument("--subset", default="test")
     parser.add_argument("--beam", type=int, default=5)
@@ -141,7 +135,8 @@ def main():
     args = parser.parse_args()
     paths = prepare(args)
     print(
-        f"ctranslate2 {ctranslate2.__version__}, beam {args.beam}, batches of {args.batch_size}, {args.rounds} rounds"
+        f"ctranslate2 {ctranslate2.__version__}, beam {args.beam}, "
+        f"batches of {args.batch_size}, {args.rounds} rounds"
     )
     for threads in args.threads:
         times = {way: [] for way in WAYS}
@@ -166,8 +161,9 @@ def main():
             rates = sorted(len(expected) / seconds for seconds in times[way])
             ratios = sorted(first / seconds for first, seconds in zip(times[WAYS[0]], times[way]))
             print(
-                f"{way}, {threads} thread(s): {statistics.median(rates):.1f} sentences/s ({rates[0]:.1f} to {rates[-1]:.1f}), "
-                f"{statistics.median(ratios):.2f} times Admin in fairseq ({ratios[0]:.2f} to {ratios[-1]:.2f})",
+                f"{way}, {threads} thread(s): {statistics.median(rates):.1f} sentences/s "
+                f"({rates[0]:.1f} to {rates[-1]:.1f}), {statistics.median(ratios):.2f} times "
+                f"Admin in fairseq ({ratios[0]:.2f} to {ratios[-1]:.2f})",
                 flush=True,
             )
 

@@ -1,60 +1,72 @@
-"""Print and draw what the quick start found: scores with their signature, translations, curves, omegas."""
+"""Print and draw what the quick start found: translations, scores, curves, omega by depth."""
 
 import argparse
-from collections import OrderedDict
 from pathlib import Path
 
-from sacrebleu.metrics import BLEU, CHRF
-
-from admin_fairseq import plots, profile_file
+from admin_fairseq import load_profile, plots
+from admin_fairseq.experiments import results
+from admin_fairseq.experiments.report.curves import read_curve
+from admin_fairseq.experiments.report.tables import label
 from admin_fairseq.logs import read_generation, read_log
 
-MODELS = OrderedDict([("Admin", "admin"), ("Post-LN", "post-ln")])
+SAMPLES = 3
+SIGNATURES = ("sacrebleu_signature", "chrf_signature")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("dest", type=Path, help="the quick start's folder")
-    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("dest", type=Path, help="the quick start's folder, with its results.tsv")
     args = parser.parse_args()
 
-    sources, references = (
-        (args.dest / "text" / f"test.{lang}").read_text(encoding="utf-8").splitlines()
-        for lang in ("en", "de")
-    )
-    bleu, chrf = BLEU(), CHRF()
-    curves, rows, outputs = OrderedDict(), [], OrderedDict()
-    for name, folder in MODELS.items():
-        _, valid = read_log(args.dest / folder / "train.log")
-        curves[name] = [(record["num_updates"], record["nll_loss"]) for record in valid]
-        outputs[name] = read_generation(args.dest / folder / "test.out")[1]
-        if len(outputs[name]) != len(references):
-            raise SystemExit(
-                f"{folder}/test.out: {len(outputs[name])} hypotheses for {len(references)} sentences"
-            )
-        scores = [metric.corpus_score(outputs[name], [references]).score for metric in (bleu, chrf)]
-        exact = sum(h == r for h, r in zip(outputs[name], references))
-        rows.append((name, valid[-1]["num_updates"], valid[-1]["ppl"], *scores, exact))
+    rows = {}
+    for row in results.read(args.dest / "results.tsv"):
+        rows[name_of(row)] = row
+    translations = {}
+    for name, row in rows.items():
+        output = args.dest / row["run"] / f"{row['subset']}.out"
+        references, translations[name] = read_generation(output)
 
-    for number in range(3):
+    print_samples(args.dest, references, translations)
+    figure = args.dest / "quickstart.png"
+    draw(args.dest, rows, figure)
+    signatures = {row[column]: None for row in rows.values() for column in SIGNATURES}
+    print(f"\nsacreBLEU signatures: {'  and  '.join(filter(None, signatures))}")
+    print(f"training curves and omega by depth: {figure}")
+    print_scores(args.dest, rows, references, translations)
+
+
+def name_of(row):
+    """Return what a run is called here: its method, and what differs from the recipe."""
+    return " ".join(filter(None, [label(row["init_type"]), row["variant"]]))
+
+
+def print_samples(dest, references, translations):
+    """Print the first sentences of the test set in all translations."""
+    sources = (dest / "data" / "raw" / "test.en").read_text(encoding="utf-8").split("\n")
+    for number in range(SAMPLES):
         print(f"\n  source     {sources[number]}\n  reference  {references[number]}")
-        for name, texts in outputs.items():
+        for name, texts in translations.items():
             print(f"  {name:<9}  {texts[number]}")
 
-    figure = args.dest / "quickstart.png"
-    draw(args.dest, curves, figure)
-    print(f"\nsacreBLEU signatures: {bleu.get_signature()}  and  {chrf.get_signature()}")
-    print(f"training curves and omega by depth: {figure}")
-    print(
-        f"\n18L-18L, seed {args.seed}     updates  validation ppl   BLEU   chrF   exact of {len(references)}"
-    )
-    for name, updates, ppl, bleu_score, chrf_score, exact in rows:
-        print(f"{name:<20}{updates:>11}{ppl:>16.2f}{bleu_score:>7.1f}{chrf_score:>7.1f}{exact:>11}")
+
+def print_scores(dest, rows, references, translations):
+    """Print one line a run. Exact are the sentences that are translated to the letter."""
+    first = next(iter(rows.values()))
+    layers = "-".join(f"{depth}L" for depth in first["depth"].split("-"))
+    heading = f"{layers}, seed {first['seed']}"
+    exact_of = f"exact of {len(references)}"
+    print(f"\n{heading:<19} updates  validation ppl   BLEU   chrF   {exact_of}")
+    for name, row in rows.items():
+        _, valid = read_log(dest / row["run"] / "train.log")
+        exact = sum(map(str.__eq__, translations[name], references))
+        numbers = f"{row['updates']:>11}{valid[-1]['ppl']:>16.2f}"
+        print(f"{name:<16}{numbers}{row['sacrebleu']:>7.1f}{row['chrf']:>7.1f}{exact:>11}")
 
 
-def draw(dest, curves, figure):
-    """Draw the validation curves and the omegas that Admin started from."""
-    profile = profile_file.load(dest / "admin" / "admin.profile")
+def draw(dest, rows, figure):
+    """Draw the validation curves, and the omegas that Admin started from."""
+    curves = {name: read_curve(dest / row["run"] / "train.log") for name, row in rows.items()}
+    profile = load_profile(min((dest / "profiles").glob("*.profile")))
     plots.save_figure(
         figure,
         lambda axis: plots.draw_curves(axis, curves, "validation nll per token (bits)"),

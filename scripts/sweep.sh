@@ -1,9 +1,8 @@
 #!/usr/bin/env bash
-# Trains (and evaluates) many runs of a recipe: init types x depths x seeds, or the grid without warm-up.
-# Goes on where it was stopped, and after runs that diverge or fail. --help: all flags
+# Trains many runs of a recipe: init types x depths x seeds, or the grid without warm-up.
+# bash scripts/sweep.sh RECIPE (--help: all flags)
 set -euo pipefail
-here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=find_tools.sh
-source "$here/find_tools.sh"
-find_tools fairseq-train
-exec python "$here/training/sweep.py" "$@"
+source "$(dirname "$0")/find_tools.sh"
+find_tools admin-fairseq fairseq-train
+exec admin-fairseq sweep "$@"

@@ -1,9 +1,8 @@
 #!/usr/bin/env bash
-# Trains one run of a recipe: bash scripts/train.sh nmt-experiments/recipes/NAME.ini --init-type X (--help: all flags).
-# Stopped in between, the same command goes on.
+# Trains one run of a recipe.
+# bash scripts/train.sh RECIPE --init-type X (--help: all flags)
 set -euo pipefail
-here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=find_tools.sh
-source "$here/find_tools.sh"
-find_tools fairseq-train
-exec python "$here/training/train.py" "$@"
+source "$(dirname "$0")/find_tools.sh"
+find_tools admin-fairseq fairseq-train
+exec admin-fairseq train "$@"

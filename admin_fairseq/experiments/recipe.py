@@ -28,6 +28,7 @@ from .values import (
     positive,
     read_value,
     seeds,
+    whole,
     words,
     yes_or_no,
 )
@@ -59,16 +60,25 @@ KEYS = {
         "epochs": Key(positive, "a number of epochs", required=False),
         "updates": Key(positive, "a number of updates", required=False),
         "seeds": Key(seeds, "whole numbers"),
-        "profile-seed": Key(int, "a whole number"),
+        # without: each run's own seed
+        "profile-seed": Key(int, "a whole number", required=False),
         "no-warmup-lr": Key(words, "learning rates", required=False),
         "no-warmup-beta2": Key(words, "values of beta2", required=False),
         "no-warmup-updates": Key(positive, "a number of updates", required=False),
+        "validate-every": Key(positive, "a number of updates", required=False),
+        # checkpoints by updates, instead of one an epoch
+        "save-every": Key(positive, "a number of updates", required=False),
+        "log-every": Key(positive, "a number of updates", required=False),
+        # processes that load data
+        "workers": Key(whole, "a whole number of at least 0", required=False),
     },
     "evaluation": {
-        "average": Key(positive, "a number of epochs, the last ones"),
+        "average": Key(positive, "a number of checkpoints, the last ones"),
         "beam": Key(positive, "a number of at least 1"),
         "lenpen": Key(amount, "a number"),
         "compound-splitting": Key(yes_or_no, "yes or no"),
+        # what a training of the recipe's length reaches, by which "diverged" is judged
+        "reference-nll": Key(amount, "a validation loss in bits a token", required=False),
     },
 }
 

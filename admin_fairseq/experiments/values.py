@@ -56,6 +56,14 @@ def positive(text: str) -> int:
     return number
 
 
+def whole(text: str) -> int:
+    """Read a whole number of at least 0."""
+    number = int(text)
+    if number < 0:
+        raise ValueError
+    return number
+
+
 def amount(text: str) -> float:
     """Read a finite number of at least 0."""
     number = float(text)

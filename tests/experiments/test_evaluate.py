@@ -14,7 +14,6 @@ from admin_fairseq.experiments import (
     results,
     scores,
 )
-from admin_fairseq.experiments.runs import evaluate
 from admin_fairseq.init_types import find_method
 from admin_fairseq.logs import read_generation
 from tests.experiments.test_train_script import script, tiny  # noqa: F401
@@ -199,9 +198,9 @@ def test_every_init_type_from_training_to_report(tiny):  # noqa: F811
         assert re.search(r"^H-26\t", text, re.M), "all 27 sentences"
     first = min(folders)
     stamp = (first / "test.out").stat().st_mtime_ns
-    assert evaluate.main([str(first)]) == 0
+    assert main(["evaluate", str(first)]) == 0
     assert (first / "test.out").stat().st_mtime_ns == stamp, "what is translated stays"
-    assert evaluate.main([str(first), "--average", "1"]) == 0
+    assert main(["evaluate", str(first), "--average", "1"]) == 0
     assert (first / "test.out").stat().st_mtime_ns != stamp, "another mean is translated anew"
     assert len(results.read(tiny / "runs" / "tiny" / "results.tsv")) == len(types)
     assert main(["report", str(tiny / "runs/tiny/results.tsv"), "--out", str(tiny / "out")]) == 0

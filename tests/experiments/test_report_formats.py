@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from admin_fairseq.cli import main
 from admin_fairseq.errors import AdminError, printable
 from admin_fairseq.experiments import results
-from admin_fairseq.experiments.report import document, html_page, latex, markdown, sections
+from admin_fairseq.experiments.report import curves, document, html_page, latex, markdown, sections
 from admin_fairseq.experiments.report.write import write_report
-from tests.experiments.report_runs import row, write_table
+from tests.experiments.report_runs import row, write_log, write_table
 from tests.helpers import REPOSITORY
 
 TEXTS = st.text(st.characters(blacklist_categories=("Cs", "Cc", "Zl", "Zp")), max_size=30)
@@ -269,3 +270,26 @@ def test_the_command_works_in_an_empty_folder_and_imports_little(tmp_path):
     assert done.returncode == 0, done.stderr
 
     assert "| 6-6 | Post-LN | 35.64 ± 0.23 | 30.00 |" in (tmp_path / "out/report.md").read_text()
+
+
+def test_curves_of_logs_and_folders_are_drawn_without_results(tmp_path, monkeypatch):
+    write_log(tmp_path, "one", [(10, 6.5), (20, 4.5)])
+    write_log(tmp_path, "empty", [])
+    drawn = {}
+    monkeypatch.setattr(curves, "draw", lambda path, found: drawn.update({path: found}))
+    out = tmp_path / "curves.png"
+    words = [f"Admin={tmp_path / 'one'}", f"same={tmp_path / 'one' / 'train.log'}"]
+    assert main(["curves", "--out", str(out), *words]) == 0
+    assert drawn == {out: dict.fromkeys(["Admin", "same"], [(10, 6.5), (20, 4.5)])}
+
+
+def test_curves_that_cannot_be_drawn_are_all_named(tmp_path, capsys):
+    write_log(tmp_path, "one", [(10, 6.5)])
+    write_log(tmp_path, "empty", [])
+    one, empty = tmp_path / "one", tmp_path / "empty"
+    words = [f"A={one}", f"A={one}", f"B={empty}", f"C={tmp_path / 'none'}", str(one)]
+    assert main(["curves", "--out", str(tmp_path / "curves.png"), *words]) == 1
+    said = capsys.readouterr().err
+    assert "A appears twice" in said and f"B={empty}: " in said and "C=" in said
+    assert f"{one}: must be NAME=RUN" in said
+    assert not (tmp_path / "curves.png").exists()

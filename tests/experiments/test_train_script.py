@@ -14,7 +14,10 @@ from hypothesis import strategies as st
 
 from admin_fairseq.errors import AdminError
 from admin_fairseq.experiments import recipe as recipes
-from admin_fairseq.experiments.runs import batch, command, machine, outcome, runs
+from admin_fairseq.experiments.runs import batch, children, command, outcome, record, restart, runs
+from admin_fairseq.experiments.runs.settings import Settings
+from admin_fairseq.files import locked
+from admin_fairseq.init_types import METHODS
 from tests.helpers import REPOSITORY
 
 FOLDER = recipes.RECIPES
@@ -126,14 +129,14 @@ TABLE = {
 CELLS = [(name, depth) for name, depths in TABLE.items() for depth in depths]
 
 
-@pytest.mark.parametrize("init_type", command.INIT_TYPES)
+@pytest.mark.parametrize("init_type", [method.name for method in METHODS])
 @pytest.mark.parametrize("name, depth", CELLS)
 def test_commands_are_those_of_the_papers(name, depth, init_type, tmp_path):
     recipe = published_recipe(name, tmp_path)
     embed, ffn, heads, lr, warmup, dropout, decay, tokens, epochs, beam, lenpen = TABLE[name][depth]
-    settings = command.Settings(init_type, depth, 1111, "data", processes=4)
+    settings = Settings(init_type, depth, 1111, "data", processes=4)
     words = command.fairseq_train(recipe, settings, "out", "p")
-    get = lambda flag: outcome.flag_of(words, flag)  # noqa: E731
+    get = lambda flag: record.flag_of(words, flag)  # noqa: E731
     expected = {
         "--encoder-embed-dim": embed,
         "--decoder-ffn-embed-dim": ffn,
@@ -197,15 +200,15 @@ def test_preparing_and_training_read_the_same_file(path, tmp_path):
 def test_seeds_share_the_profile_of_the_first(tmp_path):
     recipe = published_recipe("iwslt14_de-en", tmp_path)
     assert recipe.get("training", "seeds") == [1111, 2222, 3333, 4444, 5555]
-    cells = [command.Settings("adaptive", "6-6", seed, "data") for seed in (1111, 2222)]
+    cells = [Settings("adaptive", "6-6", seed, "data") for seed in (1111, 2222)]
     assert len({command.profile_name(recipe, cell) for cell in cells}) == 1
     assert command.profile_name(
-        recipe, command.Settings("adaptive", "12-12", 1, "data")
+        recipe, Settings("adaptive", "12-12", 1, "data")
     ) != command.profile_name(recipe, cells[0])
     words = command.fairseq_train(recipe, cells[1], "out", "p", stage="profile")
     assert (
-        outcome.flag_of(words, "--seed") == "1111"
-        and outcome.flag_of(words, "--init-type") == "adaptive-profiling"
+        record.flag_of(words, "--seed") == "1111"
+        and record.flag_of(words, "--init-type") == "adaptive-profiling"
     )
 
 
@@ -251,7 +254,7 @@ def test_dry_run_of_the_grid_without_warm_up(tiny):
 
 
 def test_several_machines_want_a_master(tmp_path):
-    settings = command.Settings("default", "6-6", 1, "data", processes=16, nodes=2)
+    settings = Settings("default", "6-6", 1, "data", processes=16, nodes=2)
     with pytest.raises(AdminError, match="--master"):
         command.distributed(["fairseq-train"], settings)
     words = command.distributed(["fairseq-train"], settings, 1, "host:123")
@@ -266,8 +269,8 @@ def test_several_machines_want_a_master(tmp_path):
         "--master-port",
         "123",
     ]
-    assert outcome.flag_of(words, "--nproc-per-node") == "8"
-    assert outcome.flag_of(words, "--distributed-world-size") == "16"
+    assert record.flag_of(words, "--nproc-per-node") == "8"
+    assert record.flag_of(words, "--distributed-world-size") == "16"
 
 
 def test_mistakes_in_flags_are_named_together(tiny):
@@ -276,7 +279,7 @@ def test_mistakes_in_flags_are_named_together(tiny):
         tiny,
         "tiny.ini",
         "--init-type",
-        "admin",
+        "admn",
         "--data",
         "nowhere",
         "--cpu",
@@ -287,7 +290,7 @@ def test_mistakes_in_flags_are_named_together(tiny):
     assert result.returncode == 1 and "Traceback" not in result.stdout
     assert all(
         part in result.stdout
-        for part in ("--init-type admin", "dict.en.txt", "--seed: train.sh sets it")
+        for part in ("--init-type admn", "dict.en.txt", "--seed: admin-fairseq sets it")
     )
 
 
@@ -332,7 +335,7 @@ def test_goes_on_from_the_newest_whole_checkpoint(tmp_path):
     good = (tmp_path / "checkpoint2.pt").read_bytes()
     (tmp_path / "checkpoint_last.pt").write_bytes(good[: len(good) // 2])
     (tmp_path / "checkpoint_best.pt").write_bytes(b"")
-    runs.restore_last(tmp_path)
+    restart.restore_last(tmp_path)
     assert (tmp_path / "checkpoint_last.pt").read_bytes() == good
     assert not (tmp_path / "checkpoint_best.pt").exists()
 
@@ -389,13 +392,13 @@ def test_killed_and_started_again_ends_as_undisturbed(tiny):
     assert other.returncode == 0 and "already" in other.stdout, "what is done stays done"
 
 
-def test_a_folder_in_use_names_the_process_and_the_way_out(tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "ENDING", 0.1)
+def test_a_folder_in_use_names_the_process_and_the_way_out(tmp_path):
     holder = subprocess.Popen(["flock", "--no-fork", str(tmp_path / "lock"), "sleep", "60"])
     try:
-        while machine.holders(tmp_path / "lock").get(holder.pid) != "sleep 60 ":
+        while children.holders(tmp_path / "lock").get(holder.pid) != "sleep 60 ":
             time.sleep(0.01)
-        with pytest.raises(AdminError) as error, runs.locked(tmp_path / "lock"):
+        held = locked(tmp_path / "lock", 0.1, runs.in_use)
+        with pytest.raises(AdminError) as error, held:
             pass
         assert f"process {holder.pid}: sleep 60" in str(error.value) and "end it (kill" in str(
             error.value
@@ -458,7 +461,7 @@ def test_a_sweep_goes_on_after_a_diverged_run(tiny):
 def test_a_data_bin_of_another_corpus_is_refused(tmp_path):
     """Prepared anew at the same place, as by other merges: neither training nor evaluation goes on with it."""
     recipe = published_recipe("iwslt14_de-en", tmp_path)
-    settings = command.Settings("adaptive", "6-6", 1, str(tmp_path / "data"), cpu=True)
+    settings = Settings("adaptive", "6-6", 1, str(tmp_path / "data"), cpu=True)
     words = ["fairseq-train"]
     (tmp_path / "data" / "data-bin").mkdir(parents=True)
     for lang in ("de", "en"):

@@ -1,8 +1,11 @@
-"""``admin-fairseq report``: its flags."""
+"""``admin-fairseq report`` and ``admin-fairseq curves``: their flags."""
 
 import os
 from argparse import Namespace
+from pathlib import Path
 from typing import Any
+
+from ...errors import AdminError, raise_all
 
 
 def add_parser(commands: Any) -> None:
@@ -28,8 +31,49 @@ def add_parser(commands: Any) -> None:
     command.set_defaults(run=_run)
 
 
+def add_curves_parser(commands: Any) -> None:
+    """Add ``curves`` to the subcommands of ``admin-fairseq``."""
+    command = commands.add_parser(
+        "curves",
+        help="learning curves of trainings, evaluated or not",
+        description="Draw the validation loss of trainings against their updates, whether or not "
+        "they are done, and whoever started them.",
+    )
+    command.add_argument(
+        "curves",
+        nargs="+",
+        metavar="NAME=RUN",
+        help="a name for the figure, and a log of fairseq-train or a folder with its train.log",
+    )
+    command.add_argument("--out", required=True, metavar="OUT.png", help="the figure to write")
+    command.set_defaults(run=_run_curves)
+
+
 def _run(args: Namespace) -> None:
     from .write import write_report
 
     out = args.out or os.path.join(os.path.dirname(os.path.abspath(args.results)), "report")
     write_report(args.results, out, args.recipes)
+
+
+def _run_curves(args: Namespace) -> None:
+    from . import curves
+
+    found: dict[str, curves.Curve] = {}
+    problems = []
+    for word in args.curves:
+        name, equals, place = word.partition("=")
+        log = Path(place) / "train.log" if os.path.isdir(place) else Path(place)
+        if not equals or not name:
+            problems.append(f"{word}: must be NAME=RUN")
+        elif name in found:
+            problems.append(f"{word}: {name} appears twice")
+        else:
+            found[name] = curves.read_curve(log)
+            if not found[name]:
+                problems.append(f"{word}: {log} is missing, or has no validation in it")
+    raise_all("these curves cannot be drawn:", problems)
+    try:
+        curves.draw(Path(args.out), found)
+    except OSError as error:
+        raise AdminError(f"--out {args.out}: {error}") from None

@@ -28,7 +28,7 @@ def read_curves(rows: Iterable[Row], folder: Path) -> dict[str, Curve]:
     # a run has a row for each test set, and one curve
     for run in dict.fromkeys(row["run"] for row in rows):
         log = folder / run / "train.log"
-        curve = _read_curve(log)
+        curve = read_curve(log)
         if curve:
             curves[run] = curve
         else:
@@ -36,7 +36,8 @@ def read_curves(rows: Iterable[Row], folder: Path) -> dict[str, Curve]:
     return curves
 
 
-def _read_curve(log: Path) -> Curve:
+def read_curve(log: Path) -> Curve:
+    """Return the validation curve of a log of fairseq-train; empty without log or validation."""
     _, records = read_log(log)
     curve = []
     for record in records:

@@ -1,134 +1,38 @@
 """The fairseq-train command of one run: recipe + settings -> words. Nothing is run here."""
 
 import hashlib
-import os
-from dataclasses import asdict, dataclass, field
+import math
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, Optional, Union
 
-import admin_fairseq
-
-from ...errors import AdminError, raise_all
+from ...errors import AdminError
+from ...init_types import find_method
+from ..processes import find_command
+from ..recipe import Recipe
 from . import batch
+from .settings import Settings
 
-# --init-type of train.sh -> flags of the plugin. pre-ln is fairseq's own; adaptive is profiled first.
-INIT_TYPES = {
-    "default": ["--init-type", "default"],
-    "pre-ln": [
-        "--init-type",
-        "default",
-        "--encoder-normalize-before",
-        "--decoder-normalize-before",
-    ],
-    "adaptive": ["--init-type", "adaptive"],
-    "analytic": ["--init-type", "analytic"],
-    "deepnet": ["--init-type", "deepnet"],
-    "rezero": ["--init-type", "rezero"],
-    "rezero_postln": ["--init-type", "rezero_postln"],
-    "looklinear": ["--init-type", "looklinear"],
-}
-USER_DIR = os.path.dirname(os.path.abspath(admin_fairseq.__file__))
+# the package's folder, whatever it is called: fairseq imports it as a user-dir
+USER_DIR = str(Path(__file__).resolve().parents[2])
+Words = list[Any]
 
 
-@dataclass
-class Settings:
-    """What is chosen for one run beside its recipe."""
-
-    init_type: str
-    layers: str
-    seed: int
-    data: str
-    cpu: bool = False
-    processes: int = 1  # of all machines together
-    nodes: int = 1
-    max_tokens: int = 0  # 0: the recipe's
-    tokens_per_update: int = 0  # 0: the recipe's
-    no_warmup: bool = False
-    lr: str = ""
-    beta2: str = ""
-    extra: list = field(default_factory=list)  # more flags of fairseq-train
-
-    def variant(self):
-        """Return what differs from the recipe, as text; empty where nothing does."""
-        parts = ["no-warmup"] if self.no_warmup else []
-        parts += [
-            f"{name}={value}" for name, value in (("lr", self.lr), ("beta2", self.beta2)) if value
-        ]
-        parts += [f"tokens={self.tokens_per_update}"] if self.tokens_per_update else []
-        return " ".join(parts + self.extra)
-
-    def name(self):
-        """Return the name of the run's folder."""
-        variant = self.variant()
-        short = "-".join(part.replace("=", "") for part in variant.split() if not self.extra)
-        if self.extra:
-            short = hashlib.sha256(variant.encode()).hexdigest()[:8]
-        return f"{self.init_type}-{self.layers}-seed{self.seed}" + (f"-{short}" if short else "")
-
-    def as_dict(self):
-        return asdict(self)
-
-
-def batch_of(recipe, settings):
-    """Return the :class:`batch.Batch` of a run on its hardware."""
+def batch_of(recipe: Recipe, settings: Settings) -> batch.Batch:
+    """Return the batch of a run on its hardware."""
     factors = recipe.get("training", "tokens-per-update", settings.layers)
-    wanted = 1
-    for factor in factors:
-        wanted *= factor
+    wanted = settings.tokens_per_update or math.prod(factors)
     default = factors[1] if len(factors) > 1 else factors[0]
-    wanted = settings.tokens_per_update or wanted
-    share = max(
-        1, wanted // settings.processes
-    )  # more devices than the paper had see smaller batches
+    # more devices than the paper had see smaller batches
+    share = max(1, wanted // settings.processes)
     return batch.plan(wanted, settings.processes, settings.max_tokens or min(default, share))
 
 
-def check(recipe, settings):
-    """Refuse settings that cannot be trained.
+def dictionaries(recipe: Recipe, data: Union[str, Path]) -> Optional[str]:
+    """Return a digest of a data-bin's dictionaries; None if one is missing.
 
-    Raises:
-        AdminError: naming every one.
+    By it another corpus in the same place is noticed.
     """
-    problems = []
-    if settings.init_type not in INIT_TYPES:
-        problems.append(
-            f"--init-type {settings.init_type}: known are {', '.join(INIT_TYPES)} (adaptive profiles first)"
-        )
-    for key in ("no-warmup-updates",):
-        if settings.no_warmup and recipe.get("training", key) is None:
-            problems.append(f"--no-warmup: the recipe has no {key}")
-    data_bin = Path(settings.data) / "data-bin"
-    missing = [
-        name
-        for name in (f"dict.{recipe.source}.txt", f"dict.{recipe.target}.txt")
-        if not (data_bin / name).is_file()
-    ]
-    if missing:
-        problems.append(
-            f"--data {settings.data}: {data_bin} has no {' and no '.join(missing)}; prepare the data first"
-        )
-    reserved = {
-        "--init-type",
-        "--seed",
-        "--save-dir",
-        "--update-freq",
-        "--max-tokens",
-        "--encoder-layers",
-        "--decoder-layers",
-        "--admin-profile",
-        "--restore-file",
-        "--log-format",
-        "--log-file",
-    }
-    problems += [
-        f"{word}: train.sh sets it itself; use its own flag, where it has one"
-        for word in settings.extra
-        if word.split("=")[0] in reserved
-    ]
-    raise_all("these settings cannot be trained:", problems)
-
-
-def dictionaries(recipe, data):
-    """Return a digest of a data-bin's dictionaries, by which another corpus is told; None if one is not there."""
     digest = hashlib.sha256()
     try:
         for lang in (recipe.source, recipe.target):
@@ -138,29 +42,19 @@ def dictionaries(recipe, data):
     return digest.hexdigest()[:16]
 
 
-def model_flags(recipe, settings):
-    """Return the flags that make the model, the loss and the first batch: all that a profile depends on."""
-    get = lambda key: recipe.get("model", key, settings.layers)  # noqa: E731
+def model_flags(recipe: Recipe, settings: Settings) -> Words:
+    """Return the flags of model, loss and first batch: all that a profile depends on."""
+
+    def get(key: str) -> Any:
+        return recipe.get("model", key, settings.layers)
+
     embed, ffn, heads = get("dims")
     encoder, decoder = settings.layers.split("-")
-    flags = [
-        "--arch",
-        get("arch"),
-        "--share-all-embeddings",
-        "--encoder-layers",
-        encoder,
-        "--decoder-layers",
-        decoder,
-    ]
+    flags: Words = ["--arch", get("arch"), "--share-all-embeddings"]
+    flags += ["--encoder-layers", encoder, "--decoder-layers", decoder]
     for stack in ("encoder", "decoder"):
-        flags += [
-            f"--{stack}-embed-dim",
-            embed,
-            f"--{stack}-ffn-embed-dim",
-            ffn,
-            f"--{stack}-attention-heads",
-            heads,
-        ]
+        flags += [f"--{stack}-embed-dim", embed, f"--{stack}-ffn-embed-dim", ffn]
+        flags += [f"--{stack}-attention-heads", heads]
     for key in ("dropout", "attention-dropout", "activation-dropout"):
         flags += [f"--{key}", get(key)]
     if get("xavier-ffn"):
@@ -170,37 +64,25 @@ def model_flags(recipe, settings):
     return flags
 
 
-def training_flags(recipe, settings):
+def training_flags(recipe: Recipe, settings: Settings) -> Words:
     """Return the flags of optimizer, schedule and length."""
-    get = lambda key: recipe.get("training", key, settings.layers)  # noqa: E731
+
+    def get(key: str) -> Any:
+        return recipe.get("training", key, settings.layers)
+
     beta1, beta2 = get("betas")
-    lr = settings.lr or get("lr")
-    flags = [
-        "--optimizer",
-        get("optimizer"),
-        "--adam-betas",
-        f"({beta1}, {settings.beta2 or beta2})",
-    ]
-    flags += ["--weight-decay", get("weight-decay"), "--clip-norm", get("clip-norm"), "--lr", lr]
+    flags: Words = ["--optimizer", get("optimizer")]
+    flags += ["--adam-betas", f"({beta1}, {settings.beta2 or beta2})"]
+    flags += ["--weight-decay", get("weight-decay"), "--clip-norm", get("clip-norm")]
+    flags += ["--lr", settings.lr or get("lr")]
     if settings.no_warmup:
-        updates = get("no-warmup-updates")
-        flags += [
-            "--lr-scheduler",
-            "polynomial_decay",
-            "--warmup-updates",
-            1,
-            "--total-num-update",
-            updates,
-        ]
-        return flags + ["--max-update", updates]
-    flags += [
-        "--lr-scheduler",
-        "inverse_sqrt",
-        "--warmup-init-lr",
-        "1e-07",
-        "--warmup-updates",
-        get("warmup"),
-    ]
+        updates = settings.updates or get("no-warmup-updates")
+        flags += ["--lr-scheduler", "polynomial_decay", "--warmup-updates", 1]
+        return [*flags, "--total-num-update", updates, "--max-update", updates]
+    flags += ["--lr-scheduler", "inverse_sqrt", "--warmup-init-lr", "1e-07"]
+    flags += ["--warmup-updates", get("warmup")]
+    if settings.updates:
+        return [*flags, "--max-update", settings.updates]
     if get("epochs"):
         flags += ["--max-epoch", get("epochs")]
     if get("updates"):
@@ -208,109 +90,152 @@ def training_flags(recipe, settings):
     return flags
 
 
-def machine_flags(settings):
-    """Return the flags of device and precision. fp16 as in the papers; their floor of the loss scale, 2^-5, too."""
-    if settings.cpu:
-        flags = ["--cpu"]
-        if settings.processes > 1:
-            flags += ["--ddp-backend", "legacy_ddp", "--distributed-backend", "gloo"]
-        return flags
-    return ["--fp16", "--fp16-scale-window", 256, "--threshold-loss-scale", 0.03125]
+def machine_flags(settings: Settings) -> Words:
+    """Return the flags of device and precision.
+
+    fp16 as in the papers; their floor of the loss scale, 2^-5, too.
+    """
+    if not settings.cpu:
+        return ["--fp16", "--fp16-scale-window", 256, "--threshold-loss-scale", 0.03125]
+    flags: Words = ["--cpu"]
+    if settings.processes > 1:
+        flags += ["--ddp-backend", "legacy_ddp", "--distributed-backend", "gloo"]
+    return flags
 
 
-def fairseq_train(recipe, settings, save_dir, profile=None, stage="train"):
+def saving_flags(recipe: Recipe, settings: Settings) -> Words:
+    """Return the flags of validation, checkpoints and log.
+
+    A recipe with ``save-every`` keeps checkpoints by updates, none by epochs.
+    """
+
+    def get(key: str) -> Any:
+        return recipe.get("training", key, settings.layers)
+
+    average = recipe.get("evaluation", "average", settings.layers)
+    flags: Words = []
+    if get("workers") is not None:
+        flags += ["--num-workers", get("workers")]
+    if get("validate-every"):
+        flags += ["--validate-interval-updates", get("validate-every")]
+    if get("save-every"):
+        flags += ["--save-interval-updates", get("save-every")]
+        flags += ["--keep-interval-updates", average, "--no-epoch-checkpoints"]
+    else:
+        flags += ["--keep-last-epochs", average]
+    flags += ["--no-progress-bar", "--log-format", "json"]
+    flags += ["--log-interval", get("log-every") or 100]
+    return flags
+
+
+def profile_seed(recipe: Recipe, settings: Settings) -> int:
+    """Return the seed of a run's profile: the recipe's, or else the run's own."""
+    seed = recipe.get("training", "profile-seed", settings.layers)
+    return settings.seed if seed is None else int(seed)
+
+
+def fairseq_train(
+    recipe: Recipe,
+    settings: Settings,
+    save_dir: Union[str, Path],
+    profile: Union[str, Path, None] = None,
+    stage: str = "train",
+) -> list[str]:
     """Return the words of a fairseq-train command.
 
     Args:
-        stage: ``train``, or ``profile``, which is one process and one batch, with the profile's seed.
-        profile: the profile to write or read, for init type ``adaptive``.
+        recipe: the recipe.
+        settings: what is chosen beside it.
+        save_dir: the folder of the checkpoints.
+        profile: the profile to write or read, for methods that need one.
+        stage: ``train``, or ``profile``, which is one process and one batch, with the profile's
+            seed.
     """
     planned = batch_of(recipe, settings)
-    init_type = INIT_TYPES[settings.init_type]
-    seed = settings.seed
-    flags = [*model_flags(recipe, settings), *training_flags(recipe, settings)]
+    device, seed, update_freq = settings, settings.seed, planned.update_freq
+    init_type = find_method(settings.init_type).train_flags
     if stage == "profile":
-        init_type, seed = (
-            ["--init-type", "adaptive-profiling"],
-            recipe.get("training", "profile-seed"),
+        device, seed, update_freq = (
+            replace(settings, processes=1),
+            profile_seed(recipe, settings),
+            1,
         )
-        device = machine_flags(Settings(**{**settings.as_dict(), "processes": 1}))
-    else:
-        device = machine_flags(settings)
-    words = [
-        "fairseq-train",
-        Path(settings.data) / "data-bin",
-        "-s",
-        recipe.source,
-        "-t",
-        recipe.target,
-    ]
-    words += ["--user-dir", USER_DIR, *flags, *init_type, "--seed", seed]
-    words += [
-        "--max-tokens",
-        planned.max_tokens,
-        "--update-freq",
-        planned.update_freq if stage == "train" else 1,
-    ]
-    words += [*device, "--keep-last-epochs", recipe.get("evaluation", "average", settings.layers)]
-    words += ["--no-progress-bar", "--log-format", "json", "--log-interval", 100]
-    # else fairseq orders sentences of equal length by the epoch in which a process was started: a resumed training
-    # would see other batches than an undisturbed one
+        init_type = ["--init-type", "adaptive-profiling"]
+    words: Words = ["fairseq-train", Path(settings.data) / "data-bin"]
+    words += ["-s", recipe.source, "-t", recipe.target, "--user-dir", USER_DIR]
+    words += [*model_flags(recipe, settings), *training_flags(recipe, settings)]
+    words += [*init_type, "--seed", seed]
+    words += ["--max-tokens", planned.max_tokens, "--update-freq", update_freq]
+    words += [*machine_flags(device), *saving_flags(recipe, settings)]
+    # else fairseq orders sentences of equal length by the epoch in which a process was started:
+    # a resumed training would see other batches than an undisturbed one
     words += ["--update-epoch-batch-itr", True]
     words += [*settings.extra, "--save-dir", save_dir]
-    words += ["--admin-profile", profile] if profile else []
+    if profile:
+        words += ["--admin-profile", profile]
     return [str(word) for word in words]
 
 
-def profile_name(recipe, settings):
-    """Return the name of the profile that runs of this model share: depth, and a digest of what it depends on."""
+def profile_name(recipe: Recipe, settings: Settings) -> str:
+    """Return the name of the profile that runs of this model share.
+
+    It is the depth, and a digest of all that the profile depends on.
+    """
     facts = [
         model_flags(recipe, settings),
         settings.data,
         batch_of(recipe, settings).max_tokens,
         settings.cpu,
-    ]
-    facts += [
-        recipe.get("training", "profile-seed"),
+        profile_seed(recipe, settings),
         settings.extra,
         dictionaries(recipe, settings.data),
     ]
     return f"{settings.layers}-{hashlib.sha256(repr(facts).encode()).hexdigest()[:8]}.profile"
 
 
-def distributed(words, settings, node_rank=0, master=""):
-    """Return ``words`` run by torchrun, one process a device, on all machines; as they are for one process.
+def profile_of(recipe: Recipe, settings: Settings, folder: Path) -> Optional[Path]:
+    """Return the path of a run's profile, beside its folder; None for methods without one."""
+    if not find_method(settings.init_type).needs_profile:
+        return None
+    return folder.parent / "profiles" / profile_name(recipe, settings)
+
+
+def distributed(
+    words: list[str], settings: Settings, node_rank: int = 0, master: str = ""
+) -> list[str]:
+    """Return ``words`` run by torchrun, one process a device, on all machines.
+
+    A single process is started as it is.
 
     Raises:
         AdminError: if several machines are to work together and none is named as their master.
     """
     if settings.processes == 1:
         return words
-    per_node = settings.processes // settings.nodes
+    rendezvous: Words = ["--standalone"]
     if settings.nodes > 1:
         host, colon, port = master.rpartition(":")
         if not (host and colon and port.isdigit()):
             raise AdminError(
-                f"--master {master or '(not given)'}: several machines want the HOST:PORT of one of them"
+                f"--master {master or '(not given)'}: must be the HOST:PORT of one of the machines"
             )
-        rendezvous = [
-            "--nnodes",
-            settings.nodes,
-            "--node-rank",
-            node_rank,
-            "--master-addr",
-            host,
-            "--master-port",
-            port,
-        ]
-    else:
-        rendezvous = ["--standalone"]
+        rendezvous = ["--nnodes", settings.nodes, "--node-rank", node_rank]
+        rendezvous += ["--master-addr", host, "--master-port", port]
+    per_node = settings.processes // settings.nodes
     launcher = ["torchrun", *rendezvous, "--nproc-per-node", per_node, "--no-python"]
-    launched = ["bash", "-c", 'exec "$@" --distributed-rank "$RANK"', "bash", *words]
-    launched += [
-        "--distributed-init-method",
-        "env://",
-        "--distributed-world-size",
-        settings.processes,
-    ]
-    return [str(word) for word in [*launcher, *launched, "--distributed-no-spawn"]]
+    launched: Words = ["bash", "-c", 'exec "$@" --distributed-rank "$RANK"', "bash", *words]
+    launched += ["--distributed-init-method", "env://"]
+    launched += ["--distributed-world-size", settings.processes, "--distributed-no-spawn"]
+    return [str(word) for word in [*launcher, *launched]]
+
+
+def with_paths(words: list[str]) -> list[str]:
+    """Return a command with the paths of the tools of this environment in it.
+
+    run.json and ``--dry-run`` have them by name: there an environment may move.
+    """
+    found = []
+    for word in words:
+        is_tool = word in ("fairseq-train", "fairseq-generate", "torchrun", "admin-fairseq")
+        found.append(find_command(word) if is_tool else word)
+    return found

@@ -1,65 +1,35 @@
-"""Train many runs of a recipe, one after the other: see scripts/sweep.sh --help."""
+"""``admin-fairseq sweep RECIPE``: many runs of a recipe."""
 
-import argparse
+import functools
 import logging
-import sys
+from argparse import ArgumentParser, Namespace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from ...errors import AdminError, raise_all
-from .. import recipe as recipes
-from . import command, runs
-from .train import EXTRA, add_common, make_settings, run_main, show, split
+from ..recipe import TO_TRAIN, Recipe, read_recipe
+from . import runs
+from .checks import check, init_type_name, init_type_words
+from .flags import EXTRA, add_common, check_numbers, make_settings
+from .outcome import describe
+from .settings import Settings
+from .side_by_side import run_all
+from .start import run_command
+from .train import show
+
+logger = logging.getLogger(__name__)
 
 
-def grid(args, recipe):
-    """Return the settings of all runs.
-
-    Raises:
-        AdminError: if the recipe has no grid without warm-up, and one is asked for.
-    """
-    seeds = args.seeds or recipe.get("training", "seeds")
-    plain = [
-        dict(init_type=init_type, layers=layers, seed=seed)
-        for init_type, layers, seed in product(args.init_types, args.layers or recipe.depths, seeds)
-    ]
-    if not args.no_warmup_grid:
-        return [make_settings(args, recipe, **cell) for cell in plain]
-    rates, beta2s = (recipe.get("training", key) for key in ("no-warmup-lr", "no-warmup-beta2"))
-    if not rates or not beta2s:
-        raise AdminError(
-            f"--no-warmup-grid: {recipe.path} has no no-warmup-lr and no-warmup-beta2 in [training]"
-        )
-    one_seed = [cell for cell in plain if args.seeds or cell["seed"] == seeds[0]]
-    return [
-        make_settings(args, recipe, no_warmup=True, lr=lr, beta2=beta2, **cell)
-        for cell, lr, beta2 in product(one_seed, rates, beta2s)
-    ]
-
-
-def train_all(recipe, cells, dest, args):
-    """Train every run that is not done; return folder -> what came of it, and the failures."""
-    ends, failures = {}, []
-    for number, settings in enumerate(cells, 1):
-        folder = dest / settings.name()
-        logging.info("run %d of %d: %s", number, len(cells), folder)
-        try:
-            ends[folder] = runs.describe(
-                runs.finish(recipe, settings, folder, args.node_rank, args.master)
-            )
-        except (AdminError, OSError) as error:
-            ends[folder] = "failed"
-            failures.append(str(error))
-        logging.info("%s: %s", folder, ends[folder])
-    return ends, failures
-
-
-def main(argv):
-    parser = argparse.ArgumentParser(
-        prog="sweep.sh",
-        usage="bash scripts/sweep.sh RECIPE [flags] [-- flags of fairseq-train]",
-        description="Train init types x depths x seeds of a recipe, or the grid without warm-up. What is done is "
-        "skipped; a run that diverges or fails does not stop the others. Exit code 1 if one failed.",
+def add_parser(commands: Any) -> None:
+    """Add ``sweep`` to the subcommands of ``admin-fairseq``."""
+    parser: ArgumentParser = commands.add_parser(
+        "sweep",
+        help="train many runs of a recipe",
+        usage="admin-fairseq sweep RECIPE [flags] [-- flags of fairseq-train]",
+        description="Train init types x depths x seeds of a recipe, or the grid without warm-up. "
+        "What is done is skipped; a run that diverges or fails does not stop the others. Exit "
+        "code 1 if one failed.",
         epilog=EXTRA,
     )
     add_common(parser)
@@ -68,36 +38,144 @@ def main(argv):
         nargs="+",
         default=["default", "pre-ln", "adaptive"],
         metavar="X",
-        help=f"of {', '.join(command.INIT_TYPES)} (default: default pre-ln adaptive)",
+        help=f"of {init_type_words()} (default: default pre-ln adaptive)",
     )
     parser.add_argument("--layers", nargs="+", metavar="N-M", help="depths (default: the recipe's)")
     parser.add_argument(
-        "--seeds", nargs="+", type=int, help="(default: the recipe's; for the grid its first)"
+        "--seeds",
+        nargs="+",
+        type=int,
+        metavar="N",
+        help="(default: the recipe's; for the grid its first)",
     )
     parser.add_argument(
         "--no-warmup-grid", action="store_true", help="lr x beta2 of the recipe, without warm-up"
     )
-    parser.add_argument("--dest", type=Path, help="the folder of the runs (default: runs/NAME)")
-    words, extra = split(argv)
-    args = parser.parse_args(words)
-    args.extra = extra
-    recipe = recipes.read_recipe(args.recipe, recipes.TO_TRAIN)
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=1,
+        metavar="N",
+        help="trainings at a time, with --cpu, each with one thread unless OMP_NUM_THREADS is set "
+        "(default: 1)",
+    )
+    parser.add_argument(
+        "--dest", type=Path, metavar="DIR", help="the folder of the runs (default: runs/NAME)"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: Namespace) -> int:
+    """Train the runs; return the exit code.
+
+    Raises:
+        AdminError: for mistakes in flags and files, and if runs failed: naming every one.
+    """
+    return run_command("sweep", _sweep, args)
+
+
+def _sweep(args: Namespace) -> None:
+    check_numbers(args)
+    recipe = read_recipe(args.recipe, TO_TRAIN)
     dest = args.dest or Path("runs") / recipe.name
     cells = grid(args, recipe)
     for settings in cells:
-        command.check(recipe, settings)
+        check(recipe, settings)
     if args.dry_run:
         for settings in cells:
             show(recipe, settings, dest / settings.name(), args)
-        return 0
+        return
+    if args.jobs > 1 and not all(settings.cpu for settings in cells):
+        raise AdminError("--jobs: a training takes all GPUs; add --cpu to train on the CPU")
     ends, failures = train_all(recipe, cells, dest, args)
     for folder, end in ends.items():
         print(f"{folder}\t{end}")
     raise_all(
         f"{len(failures)} of {len(cells)} runs failed; the same command tries them again:", failures
     )
-    return 0
 
 
-if __name__ == "__main__":
-    sys.exit(run_main(main, "sweep.sh"))
+def grid(args: Namespace, recipe: Recipe) -> list[Settings]:
+    """Return the settings of all runs.
+
+    Raises:
+        AdminError: if the recipe has no grid without warm-up, and one is asked for; or for words
+            that are no init types, naming every one.
+    """
+    methods = _methods(args.init_types)
+    seeds = args.seeds or recipe.get("training", "seeds")
+    if args.no_warmup_grid and not args.seeds:
+        seeds = seeds[:1]
+    cells = []
+    for method, layers, seed in product(methods, args.layers or recipe.depths, seeds):
+        cells.append(make_settings(args, recipe, method, layers, seed))
+    return _without_warmup(cells, recipe) if args.no_warmup_grid else cells
+
+
+def _methods(words: list[str]) -> list[str]:
+    names: list[str] = []
+    problems = []
+    for word in words:
+        try:
+            name = init_type_name(word)
+        except AdminError as error:
+            problems.append(error)
+            continue
+        if name not in names:  # two words for one method
+            names.append(name)
+    raise_all("these init types cannot be trained:", problems)
+    return names
+
+
+def _without_warmup(cells: list[Settings], recipe: Recipe) -> list[Settings]:
+    rates = recipe.get("training", "no-warmup-lr")
+    beta2s = recipe.get("training", "no-warmup-beta2")
+    if not rates or not beta2s:
+        raise AdminError(
+            f"--no-warmup-grid: {recipe.path} has no no-warmup-lr and no-warmup-beta2 in [training]"
+        )
+    found = []
+    for settings, lr, beta2 in product(cells, rates, beta2s):
+        found.append(
+            Settings(**{**settings.as_dict(), "no_warmup": True, "lr": lr, "beta2": beta2})
+        )
+    return found
+
+
+def train_all(
+    recipe: Recipe, cells: list[Settings], dest: Path, args: Namespace
+) -> tuple[dict[Path, str], list[str]]:
+    """Train every run that is not done; return folder -> what came of it, and the failures."""
+    ends: dict[Path, str] = {}
+    failures: list[str] = []
+    works = []
+    for number, settings in enumerate(cells, 1):
+        title = f"run {number} of {len(cells)}"
+        works.append(functools.partial(_train_one, recipe, settings, dest, args, title))
+
+    def ended(number: int, result: Any) -> None:
+        folder = dest / cells[number].name()
+        end, failure = result or ("failed", f"{folder}: its process was killed")
+        ends[folder] = end
+        if failure:
+            failures.append(failure)
+        logger.info("%s: %s", folder, end)
+
+    if args.jobs > 1:
+        run_all(works, args.jobs, ended)
+    else:
+        for number, work in enumerate(works):
+            ended(number, work())
+    return ends, failures
+
+
+def _train_one(
+    recipe: Recipe, settings: Settings, dest: Path, args: Namespace, title: str
+) -> tuple[str, str]:
+    """Train a run; return what came of it, and why it failed, empty if it did not."""
+    folder = dest / settings.name()
+    logger.info("%s: %s", title, folder)
+    try:
+        return describe(runs.finish(recipe, settings, folder, args.node_rank, args.master)), ""
+    except (AdminError, OSError) as error:
+        return "failed", str(error)
