@@ -65,9 +65,7 @@ def fetch(
     return found
 
 
-def _archives(
-    corpus: Corpus, manifest: dict[str, Archive], downloaded: bool
-) -> dict[str, Archive]:
+def _archives(corpus: Corpus, manifest: dict[str, Archive], downloaded: bool) -> dict[str, Archive]:
     found = {}
     for sources in corpus.subsets.values():
         for source in sources:
