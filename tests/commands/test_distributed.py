@@ -1,4 +1,4 @@
-"""Two processes on the CPU (gloo), started as the README says."""
+"""Two processes on the CPU (gloo), started as docs/processes.md says."""
 
 import socket
 

@@ -3,7 +3,6 @@
 import re
 import shlex
 import shutil
-import sys
 
 import pytest
 import torch
@@ -28,7 +27,6 @@ def line_with(words):
 def place(warm, data_bin, tmp_path_factory):
     folder = tmp_path_factory.mktemp("wrong")
     shutil.copytree(data_bin, folder / "data-bin" / "my_corpus")
-    (folder / "scripts").symlink_to(REPOSITORY / "scripts")
     start = [
         "fairseq-train",
         data_bin,
@@ -44,15 +42,20 @@ def place(warm, data_bin, tmp_path_factory):
 
 
 def with_flags(line, *flags):
-    """The words of a command of the page, with a training's flags for its dots, and some at the end."""
-    words = shlex.split(line)
-    given = COMMON if words[0] == "fairseq-train" else [*TRAIN_FLAGS, "--out", "out"]
-    return [part for word in words for part in (given if word == "..." else [word])] + list(flags)
+    """Return a command of the page as words, its arrays filled in, with some flags at the end."""
+    arrays = {
+        "${train[@]}": ["fairseq-train", "data-bin/my_corpus", *COMMON],
+        "${model[@]}": [*TRAIN_FLAGS, "--out", "out"],
+    }
+    words = []
+    for word in shlex.split(line):
+        words += arrays.get(word, [word])
+    return [*words, *flags]
 
 
 def test_every_command_of_the_page_is_run_here():
     tried = ["analyze stability", "--checkpoint-activations", "--update-epoch-batch-itr"]
-    tried += ["fairseq-generate", "score.py", "grep -c"]
+    tried += ["fairseq-generate", "admin-fairseq score", "grep -c"]
     assert all(sum(words in line for words in tried) == 1 for line in LINES) and len(LINES) == len(
         tried
     )
@@ -104,7 +107,7 @@ def test_scores_and_counts(place):
         "".join(text + "\n" for _, text in sorted(test_set, key=lambda item: int(item[0])))
     )
     assert run("bash", "-c", line_with("grep -c"), cwd=folder).stdout == "27\n"
-    scores = run(sys.executable, *shlex.split(line_with("score.py"))[1:], cwd=folder).stdout
+    scores = run(*shlex.split(line_with("admin-fairseq score")), cwd=folder).stdout
     assert [line.split("  ")[0] for line in scores.splitlines()] == [
         "tokenised BLEU",
         "split BLEU",

@@ -147,5 +147,5 @@ def test_two_columns(tmp_path):
     met = outcomes("two columns", tmp_path / "p")
     assert met["refused"] > 0.75 * met.total(), "3263 of 4002 when this was written"
     assert met["other omegas"], (
-        "else this file belongs among the protected ones: say so in the README"
+        "else this file belongs among the protected ones: say so in docs/flags.md"
     )

@@ -44,7 +44,7 @@ def fetch(
     Raises:
         AdminError: naming the files that are missing, or not those that the recipe means.
     """
-    archives = _archives(corpus, manifest)
+    archives = _archives(corpus, manifest, downloaded=not from_folder)
     paths = _locate(archives, stages, from_folder)
     found, problems = {}, []
     for name, archive in archives.items():
@@ -65,7 +65,7 @@ def fetch(
     return found
 
 
-def _archives(corpus: Corpus, manifest: dict[str, Archive]) -> dict[str, Archive]:
+def _archives(corpus: Corpus, manifest: dict[str, Archive], downloaded: bool) -> dict[str, Archive]:
     found = {}
     for sources in corpus.subsets.values():
         for source in sources:
@@ -74,10 +74,13 @@ def _archives(corpus: Corpus, manifest: dict[str, Archive]) -> dict[str, Archive
                     found[name] = manifest[name]
                 elif corpus.url:
                     found[name] = Archive(name, (f"{corpus.url}/{name}",))
-                else:
+                elif downloaded:
                     raise AdminError(
-                        f"{name} is not in the manifest, and [data] of the recipe has no url"
+                        f"{name} is not in the manifest, and [data] of the recipe has no url; "
+                        "name the folder that holds it: --from DIR"
                     )
+                else:
+                    found[name] = Archive(name, ())
     return found
 
 
