@@ -32,7 +32,7 @@ POST_LN = {"encoder_normalize_before": False, "decoder_normalize_before": False}
 PRE_LN = {"encoder_normalize_before": True, "decoder_normalize_before": True}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Method:
     """What the plugin knows of a method, beside its equation.
 
@@ -49,6 +49,7 @@ class Method:
         closed_form: the scale s that all sites of a stack start with, from the flags of a model and
             the stack; None where there is no formula.
         has_layer_norms: whether a LayerNorm precedes or follows every site.
+        reads: flags of the plugin that only this method reads.
         refuses: what it cannot be combined with: keys of ``rules.REASONS``.
     """
 
@@ -61,6 +62,7 @@ class Method:
     stores: Mapping[str, str] = field(default_factory=dict)
     closed_form: Callable[[Any, str], float] | None = None
     has_layer_norms: bool = True
+    reads: tuple[str, ...] = ()
     refuses: tuple[str, ...] = ()
 
     @property
@@ -137,7 +139,8 @@ METHODS: tuple[Method, ...] = (
         flags={"init_type": "adaptive", **POST_LN},
         needs_profile=True,
         stores={"omega": ""},
-        refuses=("base_layers", "flat shards", "normalize_before"),
+        reads=("admin_profile", "freeze_first_omega", "admin_count_padding"),
+        refuses=("base_layers", "flat_shards", "normalize_before"),
     ),
     Method(
         name="analytic",
@@ -145,6 +148,7 @@ METHODS: tuple[Method, ...] = (
         flags={"init_type": "analytic", **POST_LN},
         stores={"omega": "", "alpha": "--analytic-constant"},
         closed_form=_analytic_scale,
+        reads=("analytic_output_change", "analytic_constant"),
         refuses=("base_layers", "normalize_before"),
     ),
     Method(
@@ -153,7 +157,7 @@ METHODS: tuple[Method, ...] = (
         flags={"init_type": "deepnet", **POST_LN},
         stores={"alpha": ""},
         closed_form=_deepnet_scale,
-        refuses=("base_layers", "empty stacks", "normalize_before"),
+        refuses=("base_layers", "empty_stacks", "normalize_before"),
     ),
     Method(
         name="rezero",
@@ -161,7 +165,7 @@ METHODS: tuple[Method, ...] = (
         flags={"init_type": "rezero", **POST_LN},
         stores={"resweight": ""},
         has_layer_norms=False,
-        refuses=("base_layers", "flat shards", "normalize_before"),
+        refuses=("base_layers", "flat_shards", "normalize_before"),
     ),
     Method(
         name="rezero_postln",
@@ -169,14 +173,14 @@ METHODS: tuple[Method, ...] = (
         label="ReZero Post-LN",
         flags={"init_type": "rezero_postln", **POST_LN},
         stores={"resweight": ""},
-        refuses=("base_layers", "flat shards", "normalize_before"),
+        refuses=("base_layers", "flat_shards", "normalize_before"),
     ),
     Method(
         name="looklinear",
         aliases=("looks-linear",),
         label="looks-linear",
         flags={"init_type": "looklinear", **POST_LN},
-        refuses=("base_layers", "unmirrored branches"),
+        refuses=("base_layers", "unmirrored_branches"),
     ),
 )
 
@@ -250,30 +254,27 @@ def methods_that_store(scale: str) -> str:
     """Return the init types whose checkpoints hold ``scale``, as a message names them.
 
     Args:
-        scale: one of :data:`SCALES`, or the empty string for methods that store none.
+        scale: one of :data:`SCALES`, or the empty string for methods that store none. Those that
+            do so only with a flag come last.
     """
-    found: list[tuple[str, str]] = []
+    always: list[str] = []
+    with_a_flag: list[str] = []
     for method in METHODS:
-        init_type = str(method.flags["init_type"])
-        if init_type != method.name:
+        if method.name != method.flags["init_type"]:
+            continue  # pre-ln is stored as default
+        stores = method.stores or {"": ""}
+        if scale not in stores:
             continue
-        if scale in method.stores:
-            found.append((method.stores[scale], init_type))
-        elif not scale and not method.stores:
-            found.append(("", init_type))
-    # those that always store it come first
-    found.sort(key=lambda flag_and_word: bool(flag_and_word[0]))
-    return ", or ".join(f"{init_type} {flag}".strip() for flag, init_type in found)
+        if stores[scale]:
+            with_a_flag.append(f"{method.name} {stores[scale]}")
+        else:
+            always.append(method.name)
+    return ", or ".join(always + with_a_flag)
 
 
 def is_adaptive(cfg: Any) -> bool:
     """Whether the omegas of a model with these flags come from a profile."""
     return method_of(cfg).needs_profile
-
-
-def init_type_of(cfg: Any) -> str:
-    """Return the init type of a model's flags, as fairseq stores it."""
-    return str(method_of(cfg).flags["init_type"])
 
 
 def closed_form(cfg: Any, stack: str) -> float:

@@ -161,6 +161,7 @@ def checkpoint_to_restore(args: Namespace) -> Optional[str]:
         return None
     restore_file = getattr(args, "restore_file", None) or LAST_CHECKPOINT
     suffix = getattr(args, "checkpoint_suffix", None) or ""
+    # fairseq puts the suffix before the ending
     candidates = [restore_file.replace(".pt", suffix + ".pt")]
     if restore_file == LAST_CHECKPOINT:
         candidates = [

@@ -14,7 +14,7 @@ from typing import Any
 
 from . import options
 from .errors import raise_all
-from .init_types import Method, find_method, init_type_words, measures, method_of
+from .init_types import METHODS, Method, find_method, init_type_words, measures, method_of
 
 logger = logging.getLogger(__name__)
 
@@ -40,15 +40,11 @@ def check(args: Namespace) -> None:
 
 def warn_of_unused(args: Namespace, method: Method) -> None:
     """Say which of the plugin's flags this method does not read."""
-    unused: list[str] = []
-    if not method.needs_profile:
-        unused += ["admin_profile", "freeze_first_omega", "admin_count_padding"]
-    if method.name != "analytic":
-        unused += ["analytic_output_change", "analytic_constant"]
     defaults = options.defaults()
-    for name in unused:
-        if getattr(args, name) != defaults[name]:
-            logger.warning("%s does nothing with --init-type %s", flag(name), args.init_type)
+    for other in METHODS:
+        for name in other.reads:
+            if name not in method.reads and getattr(args, name) != defaults[name]:
+                logger.warning("%s does nothing with --init-type %s", flag(name), args.init_type)
 
 
 def contradictions(args: Namespace) -> list[str]:
@@ -144,10 +140,10 @@ def unmirrored_branches(args: Namespace) -> list[str]:
 
 REASONS: dict[str, Callable[[Namespace], list[str]]] = {
     "base_layers": base_layers,
-    "flat shards": flat_shards,
+    "flat_shards": flat_shards,
     "normalize_before": normalize_before,
-    "empty stacks": empty_stacks,
-    "unmirrored branches": unmirrored_branches,
+    "empty_stacks": empty_stacks,
+    "unmirrored_branches": unmirrored_branches,
 }
 
 

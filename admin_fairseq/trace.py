@@ -88,6 +88,7 @@ class Tracer:
 
     def begin_step(self, wrapped: nn.Module, sample: Any, update_num: int) -> None:
         """Watch the sites during this batch, if its update is due."""
+        # trainers wrap the model, and some tasks train several
         is_ours = any(module is self.model for module in wrapped.modules())
         if not is_ours or not self.is_due(update_num):
             return
@@ -117,9 +118,7 @@ class Tracer:
             self._handles.pop().remove()
 
     def end_update(self, optimizer: Any, update_num: int) -> None:
-        """Take the gradients of the update, and put the latest figures into the log if a line is
-        due.
-        """
+        """Measure the update's gradients, and log the latest figures where a line is due."""
         due = self.is_due(update_num)
         if due and self._activations:
             gradient_scale = getattr(optimizer, "_multiply_factor", 1.0)

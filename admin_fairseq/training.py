@@ -29,14 +29,15 @@ from .profile import first_step
 from .profile.fill import freeze_first
 from .profile.from_file import fill_from_file
 from .profile.master_weights import fill_master_weights
-from .sites import first_sites, named_omegas
+from .sites import named_omegas
 
 logger = logging.getLogger(__name__)
 
 
 def install() -> None:
-    """Have every ``Trainer`` begin a training as the model's ``--init-type`` says, and watch loops
-    of one's own. Twice changes nothing.
+    """Have every ``Trainer`` begin a training as ``--init-type`` says, and every model be watched.
+
+    Twice changes nothing.
     """
     if is_mended(Trainer.__init__, by="training"):
         return
@@ -46,6 +47,7 @@ def install() -> None:
     def begin(
         self: Trainer, cfg: Any, task: Any, model: nn.Module, *args: Any, **named: Any
     ) -> None:
+        # a wrapped model has flat shards, and rules refuse those where sites are needed
         if isinstance(model, AdminTransformerModel):
             prepare(model, task, stored_args=getattr(cfg, "model", cfg))
         construct(self, cfg, task, model, *args, **named)
@@ -87,10 +89,10 @@ def prepare(model: AdminTransformerModel, task: Any, stored_args: Any = None) ->
 
 
 def set_up(model: AdminTransformerModel, stored_args: Any = None) -> None:
-    """Make a model that was just built ready to be trained.
+    """Fill the omegas of a model that was just built from its profile (``--init-type adaptive``).
 
-    Its omegas are filled from the profile (``--init-type adaptive``), unless the flags name a
-    checkpoint that brings them, and the first ones are frozen (``--freeze-first-omega``).
+    Where the flags name a checkpoint that brings the omegas, no profile is read. Other init types
+    have nothing to fill.
 
     Args:
         model: not wrapped, and not yet known to an optimizer.
@@ -101,8 +103,6 @@ def set_up(model: AdminTransformerModel, stored_args: Any = None) -> None:
         AdminError: if the profile is missing, damaged or another model's.
     """
     args = model.flags
-    if args.freeze_first_omega:
-        freeze_first(model)
     if not method_of(args).needs_profile or measures(args):
         return
     omegas = fill_from_file(model, args)
@@ -112,8 +112,9 @@ def set_up(model: AdminTransformerModel, stored_args: Any = None) -> None:
 
 
 def start_master_weights(model: AdminTransformerModel, optimizer: Any) -> None:
-    """Start float32 master copies of omega (``--fp16``, ``--bf16``) from the profile's numbers,
-    not from rounded ones.
+    """Start float32 master copies of omega from the profile's numbers, not from rounded ones.
+
+    fairseq makes the copies of half-precision weights (``--fp16``, ``--bf16``).
     """
     omegas = options.stored_omegas(model.flags)
     if omegas and not measures(model.flags) and not model.restored:
@@ -121,8 +122,14 @@ def start_master_weights(model: AdminTransformerModel, optimizer: Any) -> None:
 
 
 def watch(model: AdminTransformerModel) -> None:
-    """Have a model refuse to be trained before its omegas are set."""
+    """Have a model that was built be trained as its flags say, in loops of one's own too.
+
+    It refuses to be trained before its omegas are set, and ``--freeze-first-omega`` holds.
+    """
     args = model.flags
+    if args.freeze_first_omega:
+        # here, since no optimizer and no wrapper for several processes has seen the model yet
+        freeze_first(model)
     if method_of(args).needs_profile and options.stored_omegas(args) is None:
         model.register_forward_pre_hook(refuse_without_omegas)
 
@@ -135,23 +142,14 @@ def refuse_without_omegas(model: AdminTransformerModel, inputs: tuple[Any, ...])
     """
     if not (model.training and torch.is_grad_enabled()) or model.restored:
         return
-    omegas = named_omegas(model)
-    learned_first = [name for name in first_sites(omegas) if omegas[name].requires_grad]
-    if model.flags.freeze_first_omega and learned_first:
-        raise AdminError(
-            "--freeze-first-omega: only fairseq-train freezes it by itself. In a training loop of "
-            "your own, before the optimizer is made:\n"
-            "  from admin_fairseq.training import set_up\n"
-            "  set_up(model)"
-        )
-    if all(bool(omega.eq(1).all()) for omega in omegas.values()):
+    if all(bool(omega.eq(1).all()) for omega in named_omegas(model).values()):
         raise AdminError(
             f"--init-type {model.flags.init_type}: this model is trained before its omegas were "
             "set, which only fairseq-train does by itself. In a training loop of your own, before "
             "the first step and on its batch:\n"
             "  from admin_fairseq import apply_profile, profile_omega\n"
             "  apply_profile(model, profile_omega(model, sample))\n"
-            "or, with --init-type adaptive and a profile, before the optimizer is made:\n"
+            "or, with --init-type adaptive and its profile:\n"
             "  from admin_fairseq.training import set_up\n"
             "  set_up(model)"
         )

@@ -1,4 +1,4 @@
-"""The init types beside Admin: their equations, their first weights, and their way through fairseq's commands."""
+"""The init types beside Admin: equations, first weights, and their way through fairseq's commands."""
 
 import copy
 import math
@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from admin_fairseq.errors import AdminError
 from admin_fairseq.init_types import analytic_omega, deepnorm_scales
-from admin_fairseq.residual import ConstantResidual, OmegaResidual, ReZeroResidual, named_sites
+from admin_fairseq.residual import ConstantResidual, OmegaResidual, ReZeroResidual
+from admin_fairseq.sites import named_sites
 from tests.commands.test_workflow import generate, hypotheses, training_losses
 from tests.helpers import batch, build, run, train
 
@@ -225,7 +226,7 @@ def test_flags_of_another_init_type_are_pointed_out(caplog):
     "init_type", [*OTHERS, "analytic --analytic-constant --analytic-output-change O(1)"]
 )
 def test_train_resume_average_generate(init_type, data_bin, tmp_path):
-    """Averaging and generation: here for the last, as test_evaluate.py has them for every init type."""
+    """Averaging and generation: here for the last; test_evaluate.py has them for every one."""
     flags = ["--init-type", *init_type.split(), "--max-update", "4", "--save-interval-updates", "2"]
     first = training_losses(train(data_bin, tmp_path, *flags).stdout)
     resumed = training_losses(train(data_bin, tmp_path, *flags, "--max-update", "6").stdout)

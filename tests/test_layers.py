@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from admin_fairseq import layers
-from admin_fairseq.residual import named_sites
+from admin_fairseq.sites import named_sites
 from tests.helpers import adaptive, batch, build, task
 
 VARIANTS = {
@@ -36,7 +36,7 @@ def loss_and_gradients(model, sample, seed=3):
 
 
 def stock_weights(model):
-    """A fairseq model's weights, less what release 0.12.2 has beside them: copies, and an unset buffer."""
+    """A fairseq model's weights, less what 0.12.2 has beside them: copies, an unset buffer."""
     extra = ("_float_tensor", *layers.FASTPATH_COPIES)
     return {
         name: value
@@ -157,7 +157,7 @@ def test_separate_dictionaries():
 
 
 def test_fairseq_0_12_2_copies_and_fused_path_are_switched_off(monkeypatch):
-    """fairseq 0.12.2 keeps a layer's weights twice and skips residual_connection in evaluation mode."""
+    """fairseq 0.12.2 keeps weights twice and skips residual_connection in evaluation mode."""
     base = layers.TransformerEncoderLayerBase
     original = base.__init__
 

@@ -85,7 +85,7 @@ def test_state_survives_saving():
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_weights_have_float32_state(dtype):
-    """--memory-efficient-fp16, -bf16: as in float32, from weights that are rounded after each step."""
+    """--memory-efficient-fp16, -bf16: as in float32, from weights rounded after each step."""
     generator = torch.Generator().manual_seed(3)
     weight = torch.nn.Parameter(torch.randn(40, generator=generator).to(dtype))
     optimizer = build(weight).optimizer
@@ -101,8 +101,9 @@ def test_half_precision_weights_have_float32_state(dtype):
         assert torch.equal(weight.float(), reference)
     state = optimizer.state[weight]
     assert len(optimizer.state) == 1
-    assert all(state[name].dtype == torch.float32 and torch.equal(state[name], wide.state[reference][name])
-               for name in ("exp_avg", "exp_avg_sq"))  # fmt: skip
+    for name in ("exp_avg", "exp_avg_sq"):
+        assert state[name].dtype == torch.float32
+        assert torch.equal(state[name], wide.state[reference][name])
 
 
 def test_float32_is_torchs_own():

@@ -1,7 +1,7 @@
 import torch
 
-from admin_fairseq.profile.data import first_sites
-from admin_fairseq.residual import OmegaResidual, Residual, named_sites
+from admin_fairseq.residual import OmegaResidual, Residual
+from admin_fairseq.sites import first_sites, named_sites
 from tests.helpers import adaptive, build
 
 

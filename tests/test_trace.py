@@ -1,4 +1,4 @@
-"""--trace-interval: what is logged is what is there, it changes nothing, and costs nothing when off."""
+"""--trace-interval: it logs what the sites do, changes nothing, and costs nothing when off."""
 
 import json
 import math
@@ -106,7 +106,7 @@ def test_what_is_not_finite_is_left_out_and_zeros_are_zeros():
 
 
 def test_gradients_that_the_optimizer_still_has_to_scale():
-    """fairseq's half-precision optimizers divide by the loss scale and the tokens when they step."""
+    """fairseq's half-precision optimizers divide by loss scale and tokens when they step."""
     scaled = Optimizer()
     scaled._multiply_factor = 0.125
     one, other = traced_step(build(), batch()), traced_step(build(), batch(), optimizer=scaled)
