@@ -6,10 +6,11 @@ alone: ``pyplot`` and ``matplotlib.use`` would change the backend of a notebook 
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from . import files
 
@@ -168,13 +169,23 @@ def write_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     ending = os.path.splitext(path)[1][1:].lower()
     if not ending:
         ending, path = "png", f"{os.fspath(path)}.png"
-    # the default metadata hold the time and matplotlib's version
-    metadata = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
-    options: dict[str, Any] = {"metadata": metadata.get(ending)}
     if ending == "png":
-        options["pil_kwargs"] = {"optimize": True}
+        with files.replacing(path) as file:
+            _write_png(figure, file)
+        return
+    # by default they hold the time, and the same figure would be other bytes
+    metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(ending)
     with files.replacing(path) as file:
-        figure.savefig(file, format=ending, dpi=RESOLUTION, **options)
+        figure.savefig(file, format=ending, metadata=metadata)
+
+
+def _write_png(figure: Figure, file: BinaryIO) -> None:
+    from PIL import Image
+
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=RESOLUTION)
+    # matplotlib's alpha is opaque everywhere, and a tenth of the file
+    Image.open(drawn).convert("RGB").save(file, "png", optimize=True)
 
 
 def save_figure(path: str | os.PathLike[str], *drawings: Callable[[Axes], object]) -> None:

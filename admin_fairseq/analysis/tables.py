@@ -1,4 +1,4 @@
-"""Rows -> files, and back: tidy TSV, a line for every number, and JSON with where they come from."""
+"""Rows -> files, and back: tidy TSV, a line a number, and JSON with where they come from."""
 
 from __future__ import annotations
 

@@ -155,8 +155,13 @@ def output_change_figure(rows: Sequence[Row], fits: Sequence[Row] = ()) -> Figur
                 draw_changes(axis, mine, looks)
                 set_title(axis, f"{stack}, {MOVES.get(perturbation, perturbation)}")
                 if fits:
+                    axis.tick_params(labelbottom=False)
+                    axis.set_xlabel("")
                     axis = axes[number * lines_of_a_stack + 1][column]
                     draw_laws(axis, mine, fit_panels.get((stack, perturbation), ()), looks)
+        for line in axes:
+            for axis in line[1:]:
+                axis.set_ylabel("")
         plots.shared_legend(figure, axes[0][0])
 
     count = lines_of_a_stack * len(stacks)
