@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any, Optional
 
 from . import register
+from .analysis import command as analyze
 from .deploy import QUANTIZATIONS
 from .errors import AdminError, PrintableFormatter
 from .experiments.corpus import command as prepare
@@ -237,7 +238,7 @@ def _run_grow_vocabulary(args: Namespace) -> None:
 def _add_analyze(commands: Any) -> None:
     # its flags are those of fairseq-train as well: ``analysis.command`` parses them
     commands.add_parser(
-        "analyze", help="look at a model: dependency, output-change, gradients, stability"
+        "analyze", help="look at a model: dependency, output-change, gradients, stability, trace"
     )
 
 
@@ -305,11 +306,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         if words[:1] == ["analyze"]:
-            register()
+            if analyze.needs_plugin(words[1:]):
+                register()
             _log_to_stderr()
-            from .analysis import command
-
-            return command.main(words[1:])
+            return analyze.main(words[1:])
         args = build_parser().parse_args(words)
         if getattr(args, "plugin", False):
             register()

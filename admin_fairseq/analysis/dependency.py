@@ -8,10 +8,10 @@ of the whole and multiplies by gamma. (To multiply by gamma and omega alone leav
 and with it what makes Post-LN depend on its last branches.) So the components add up to x_i, less
 the LayerNorms' shifts, which are carried beside them.
 
-beta_{i,j} is the standard deviation of component j over all positions and channels, in units of that
-of their sum. Where no LayerNorm follows the site (Pre-LN, ReZero), the sum is normalised over the
-channels first, as the LayerNorm before the next branch does. The squares of a row add up to 1 where
-components are uncorrelated, which they nearly are at the start.
+beta_{i,j} is the standard deviation of component j over all positions and channels, in units of
+that of their sum. Where no LayerNorm follows the site (Pre-LN, ReZero), the sum is normalised over
+the channels first, as the LayerNorm before the next branch does. The squares of a row add up to 1
+where components are uncorrelated, which they nearly are at the start.
 """
 
 from __future__ import annotations

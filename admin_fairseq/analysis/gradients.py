@@ -2,8 +2,8 @@
 
 Two norms for each site: of the gradient with respect to the weights of its branch (what an update
 of plain SGD would be), and with respect to the sum that it puts out (how much of the loss's signal
-gets there: Liu et al., EMNLP 2020, section 3, ask whether it vanishes). The loss is the criterion's,
-divided by its sample size, as fairseq's trainer does.
+gets there: Liu et al., EMNLP 2020, section 3, ask whether it vanishes). The loss is the
+criterion's, divided by its sample size, as fairseq's trainer does.
 """
 
 from __future__ import annotations
@@ -95,9 +95,7 @@ def gradient_norms(
     return loss, rows
 
 
-def _keeping_hook(
-    sums: dict[str, Tensor], name: str
-) -> Callable[[nn.Module, Any, Tensor], None]:
+def _keeping_hook(sums: dict[str, Tensor], name: str) -> Callable[[nn.Module, Any, Tensor], None]:
     """Return a hook that keeps the sum of a site, and has it keep its gradient."""
 
     def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:

@@ -123,9 +123,7 @@ def _print_growth(fits: Rows, points: Rows) -> None:
             intercept, slope = row[f"{law} intercept"], row[f"{law} slope"]
             r_squared = row[f"{law} R^2"]
             laws.append(f"{law}: {intercept:.3g} + {slope:.3g} {x}, R^2 {r_squared:.3f}")
-        print(
-            f"{row['model']:<14}{row['stack']:<9}{row['perturbation']:<10}" + "   ".join(laws)
-        )
+        print(f"{row['model']:<14}{row['stack']:<9}{row['perturbation']:<10}" + "   ".join(laws))
 
 
 def run_gradients(options: Namespace, args: Namespace, task: Any, sample: Sample) -> Result:
@@ -181,7 +179,7 @@ def run_stability(options: Namespace, args: Namespace, task: Any, sample: Sample
 def _models(
     options: Namespace, args: Namespace, task: Any, sample: Sample
 ) -> Iterator[tuple[str, Any]]:
-    """Yield (label, model) for every word of ``--models``; without it, for the flags as they are."""
+    """Yield (label, model) of every word of ``--models``; without it, of the flags as they are."""
     for name, word in (options.models or {method_word(method_of(args)): None}).items():
         yield name, subject.build_model(word, args, task, sample)
 

@@ -1,4 +1,4 @@
-"""How far a model's last output moves when its weights do, and how that grows with depth.
+"""How far a model's last output moves when its weights do; ``growth`` has the laws of depth.
 
 Liu et al. (EMNLP 2020, section 4.2, theorem 2): when every branch's weights move a little, the
 output x_N of an N-site Post-LN Transformer moves by |x_N - x_N*|^2 = O(N), that of Pre-LN by
@@ -8,8 +8,8 @@ O(log N); Admin brings Post-LN to O(log N). Two ways to move the weights:
     gradient  W -= 1e-6 sign(dLoss/dW)
 
 W are the weight matrices of the branches. Biases, LayerNorms, omegas and embeddings are left alone.
-The change is the squared length over the channels, averaged over real positions. Encoder and decoder
-move one at a time: the decoder's change is of its own weights, over an unmoved encoder.
+The change is the squared length over the channels, averaged over real positions. Encoder and
+decoder move one at a time: the decoder's change is of its own weights, over an unmoved encoder.
 """
 
 from __future__ import annotations
@@ -126,9 +126,7 @@ class Outputs:
         AdminError: if they are not finite.
     """
 
-    def __init__(
-        self, model: Any, sample: Mapping[str, Any], dropout: bool, seed: int
-    ) -> None:
+    def __init__(self, model: Any, sample: Mapping[str, Any], dropout: bool, seed: int) -> None:
         self._model, self._net_input = model, sample["net_input"]
         self._dropout, self._seed = dropout, seed
         self._keep = positions_that_count(model, sample)

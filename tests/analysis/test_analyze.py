@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from admin_fairseq import cli
-from admin_fairseq.analysis import command
+from admin_fairseq.analysis.words import parse_models
 from tests.helpers import USER_DIR, run, train
 
 SHAPE = [
@@ -115,7 +115,7 @@ def test_labels(tmp_path, capsys):
         "mine": "c/x.pt",
         "Admin, dim 64": "admin",
     }
-    assert command.named(words) == expected
+    assert parse_models(words) == expected
     assert "LABEL=WORD has both" in refused(capsys, "dependency", "data-bin", "--models", "=admin")
     assert "admin: twice" in refused(capsys, "dependency", "data-bin", "--models", "admin", "admin")
 
