@@ -296,6 +296,11 @@ def _log_to_stderr() -> None:
         handler.setFormatter(PrintableFormatter("%(message)s"))
 
 
+def _register_plugin() -> None:
+    register()
+    warnings.filterwarnings("ignore", module="torch")  # it warns of how fairseq calls it
+
+
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run the command.
 
@@ -307,13 +312,12 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     try:
         if words[:1] == ["analyze"]:
             if analyze.needs_plugin(words[1:]):
-                register()
+                _register_plugin()
             _log_to_stderr()
             return analyze.main(words[1:])
         args = build_parser().parse_args(words)
         if getattr(args, "plugin", False):
-            register()
-            warnings.filterwarnings("ignore", module="torch")  # it warns of how fairseq calls it
+            _register_plugin()
         _log_to_stderr()
         if getattr(args, "user_dir", None):
             import_user_dir(args.user_dir)

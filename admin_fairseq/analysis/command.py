@@ -181,6 +181,8 @@ def _redraw(argv: Sequence[str]) -> int:
     for given in parser.parse_args(argv[1:]).prefixes:
         prefix = _ENDINGS.sub("", given)
         kind, rows, summary = tables.read(f"{prefix}.json")
+        if kind not in figures.KINDS or not rows:
+            raise AdminError(f"{prefix}.json: it has no analysis that can be drawn")
         figures.draw(kind, prefix, rows, summary)
         logger.info("written: %s.{png,pdf}", prefix)
     return 0
