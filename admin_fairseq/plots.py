@@ -95,19 +95,26 @@ def legend_below(axis: Axes, title: str = "", fontsize: float = 7.5) -> None:
     handles, labels = axis.get_legend_handles_labels()
     if not handles:
         return
-    axis.legend(
-        handles,
-        labels,
-        loc="upper center",
-        bbox_to_anchor=(0.5, 0),
-        borderaxespad=38 / fontsize,  # points below the axis: room for its ticks and label
-        ncols=min(2, len(handles)),
-        title=title,
-        title_fontsize=fontsize,
-        fontsize=fontsize,
-        frameon=False,
-        handlelength=3.2,
-    )
+    looks = {
+        "loc": "upper center",
+        "bbox_to_anchor": (0.5, 0),
+        "borderaxespad": 38 / fontsize,  # points below the axis: room for its ticks and label
+        "title": title,
+        "title_fontsize": fontsize,
+        "fontsize": fontsize,
+        "frameon": False,
+        "handlelength": 3.2,
+    }
+    legend = axis.legend(handles, labels, ncols=min(2, len(handles)), **looks)
+    if legend.get_window_extent().width > _panel_width(axis):
+        axis.legend(handles, labels, ncols=1, **looks)
+
+
+def _panel_width(axis: Axes) -> float:
+    """Return how much of its figure's width an axis has, with its labels, in pixels."""
+    place = axis.get_subplotspec()
+    columns = place.get_gridspec().ncols if place else 1
+    return axis.figure.bbox.width / columns
 
 
 def shared_legend(figure: Figure, axis: Axes, columns: int = 4) -> None:
