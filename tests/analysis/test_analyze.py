@@ -120,6 +120,47 @@ def test_labels(tmp_path, capsys):
     assert "admin: twice" in refused(capsys, "dependency", "data-bin", "--models", "admin", "admin")
 
 
+ALIASES = {
+    "post-ln": ["default"],
+    "admin": ["adaptive"],
+    "rezero-postln": ["rezero_postln"],
+    "looklinear": ["looks-linear"],
+}
+
+
+def test_methods_by_all_their_names(data_bin, tmp_path):
+    words = ["pre-ln", "deepnet", "rezero", "analytic"]
+    for word, aliases in ALIASES.items():
+        words += [word, *aliases]
+    prefix = tmp_path / "d"
+    assert analyze("dependency", data_bin, *SHAPE, "--models", *words, "--out", prefix) == 0
+    betas = {}
+    for row in read(prefix)[0]:
+        betas.setdefault(row["model"], []).append(row["beta"])
+    assert list(betas) == words, "tables have the words that were given"
+    for word, aliases in ALIASES.items():
+        for alias in aliases:
+            assert betas[alias] == betas[word]
+    assert betas["post-ln"] != betas["admin"] != betas["pre-ln"]
+
+
+def test_tables_have_the_words_of_the_papers(data_bin, tmp_path):
+    words = {"default": "post-ln", "adaptive-auto": "admin", "rezero_postln": "rezero-postln"}
+    for init_type, word in words.items():
+        out = ["--init-type", init_type, "--out", tmp_path / "d"]
+        assert analyze("dependency", data_bin, *SHAPE, *out) == 0
+        assert {row["model"] for row in read(tmp_path / "d")[0]} == {word}
+
+
+def test_redraw_of_an_analysis(data_bin, tmp_path):
+    words = ["--models", "post-ln", "admin", "--out", tmp_path / "g"]
+    assert analyze("gradients", data_bin, *SHAPE, *words) == 0
+    drawn = (tmp_path / "g.png").read_bytes()
+    (tmp_path / "g.png").unlink()
+    assert analyze("redraw", tmp_path / "g") == 0
+    assert (tmp_path / "g.png").read_bytes() == drawn
+
+
 def test_the_same_seed_gives_the_same_files(data_bin, tmp_path):
     for kind in ("dependency", "gradients"):
         contents = []
