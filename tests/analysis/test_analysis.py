@@ -35,7 +35,7 @@ CRITERION = CrossEntropyCriterion(task(), False)
 
 
 def make(name, trained=False, **flags):
-    """A model in float64; ``trained``: every weight moved, LayerNorms, omegas and resweights included."""
+    """A model in float64; ``trained``: every weight moved, LayerNorms and scales included."""
     model = build(**{**MODELS[name], **flags}).double().eval()
     if trained:
         generator = torch.Generator().manual_seed(5)
@@ -57,7 +57,7 @@ def admin_at_its_start(sample, **flags):
 
 
 def reference_beta(sites, inputs):
-    """beta of Post-LN in numpy, one position at a time: x_j enters, then each later site scales it."""
+    """beta of Post-LN in numpy, a position at a time: x_j enters, then each later site scales it."""
     rows = []
     for i in range(len(sites)):
         parts = []
@@ -165,8 +165,9 @@ def test_long_batches_are_thinned(monkeypatch):
         assert thin[stack][-1].beta != whole[stack][-1].beta
 
 
-# Liu et al., EMNLP 2020: beta at initialisation of a 6-layer encoder. The dims are those of the IWSLT'14 recipe:
-# with ffn 2048 the feed-forward entries come out at .49 (2 C F / (C + F)^2 of variance), with 1024 at .55
+# Liu et al., EMNLP 2020: beta at initialisation of a 6-layer encoder. The dims are those of the
+# IWSLT'14 recipe: with ffn 2048 the feed-forward entries come out at .49 (2 C F / (C + F)^2 of
+# variance), with 1024 at .55
 PUBLISHED_POST_LN = [0.40, 0.54, 0.38, 0.54, 0.43, 0.55, 0.50, 0.53, 0.50, 0.55, 0.54, 0.55]
 PUBLISHED_ROW_12 = [0.07, 0.12, 0.09, 0.15, 0.13, 0.20, 0.22, 0.27, 0.29, 0.39, 0.45, 0.55]
 PUBLISHED_PRE_LN = [0.27, 0.45, 0.27, 0.40, 0.25, 0.36, 0.27, 0.32, 0.25, 0.31, 0.23, 0.28]
@@ -290,7 +291,7 @@ def test_fits_against_numpy(changes):
 
 
 def test_depth_check():
-    """The theory, as a test: Post-LN's output change exceeds Admin's, the more the deeper the model is."""
+    """The theory, as a test: Post-LN's output change exceeds Admin's, the more the deeper it is."""
     depths, seeds = (3, 6, 12, 24, 48), range(1, 5)
     sample = batch(types=200, sentences=8, source_length=20, target_length=4, padding=False)
     margins = []
@@ -406,7 +407,7 @@ def test_deep_post_ln_is_recognised_and_admin_is_not_blamed():
 
 
 def test_advice_fits_the_model():
-    """Admin is not advised to Admin, and who has trained already hears that it means to start anew."""
+    """Admin is not advised to Admin; who has trained hears that it means to start anew."""
     plain = make("post-ln")
     assert "adaptive-auto" in stability.advise_init(plain) and "anew" not in stability.advise_init(
         plain

@@ -37,7 +37,8 @@ def checkpoints(data_bin, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     flags = ["--max-epoch", "1", "--no-epoch-checkpoints"]
     train(data_bin, folder / "admin", "--init-type", "adaptive-auto", *flags)
-    words = f"fairseq-train {data_bin} --cpu --optimizer adam --lr 1e-3 --max-tokens 400 --num-workers 0".split()
+    words = f"fairseq-train {data_bin} --cpu --optimizer adam --lr 1e-3 --max-tokens 400".split()
+    words += ["--num-workers", "0"]
     transformer = (
         "--encoder-embed-dim 16 --encoder-ffn-embed-dim 32 --encoder-layers 2 --decoder-layers 1"
     )
@@ -52,7 +53,7 @@ def checkpoints(data_bin, tmp_path_factory):
         "--save-dir",
         folder / "stock",
     )
-    # another architecture: the stock checkpoint of a convolutional model would do as well, and takes longer
+    # another architecture: a trained convolutional model would do as well, and takes longer
     state = torch.load(folder / "stock/checkpoint_last.pt", weights_only=True)
     state["cfg"]["model"].arch = "fconv"
     torch.save(state, folder / "fconv.pt")
@@ -276,8 +277,9 @@ def test_gradients(data_bin, tmp_path):
 
 def test_stability_with_the_flags_of_a_training(data_bin, tmp_path):
     """As a real command, with all that a fairseq-train command has in it."""
-    flags = f"""--user-dir {USER_DIR} --arch transformer_iwslt_de_en --optimizer adam --lr 5e-4 --clip-norm 0.1 --fp16
-        --save-dir {tmp_path}/run --max-epoch 3 --dropout 0.3 --criterion label_smoothed_cross_entropy""".split()
+    flags = f"""--user-dir {USER_DIR} --arch transformer_iwslt_de_en --optimizer adam --lr 5e-4
+        --clip-norm 0.1 --fp16 --save-dir {tmp_path}/run --max-epoch 3 --dropout 0.3
+        --criterion label_smoothed_cross_entropy""".split()
     out = run(
         "admin-fairseq",
         "analyze",
@@ -522,7 +524,10 @@ def test_an_empty_data_bin(data_bin, capsys, tmp_path):
     for lang in ("en", "de"):
         (tmp_path / f"train.{lang}").write_text("")
     dictionary = str(data_bin / "dict.en.txt")
-    words = f"fairseq-preprocess -s en -t de --srcdict {dictionary} --joined-dictionary --destdir data-bin --trainpref train"
+    words = (
+        f"fairseq-preprocess -s en -t de --srcdict {dictionary} --joined-dictionary "
+        "--destdir data-bin --trainpref train"
+    )
     run(*words.split(), cwd=tmp_path)
     assert "it is empty" in refused(capsys, "dependency", tmp_path / "data-bin", *SHAPE)
 
