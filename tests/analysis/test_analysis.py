@@ -57,7 +57,7 @@ def admin_at_its_start(sample, **flags):
 
 
 def reference_beta(sites, inputs):
-    """beta of Post-LN in numpy, a position at a time: x_j enters, then each later site scales it."""
+    """beta of Post-LN in numpy, position by position: x_j enters, later sites scale it."""
     rows = []
     for i in range(len(sites)):
         parts = []
