@@ -176,6 +176,9 @@ def write_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     ending = os.path.splitext(path)[1][1:].lower()
     if not ending:
         ending, path = "png", f"{os.fspath(path)}.png"
+    folder = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(folder):  # a path that was mistyped is not made
+        raise FileNotFoundError(f"no such folder: {folder}")
     if ending == "png":
         with files.replacing(path) as file:
             _write_png(figure, file)
