@@ -164,6 +164,7 @@ def _draw_trace(argv: Sequence[str]) -> int:
         "--out", default="trace", metavar="PREFIX", help="writes PREFIX.tsv, .json, .png, .pdf"
     )
     options = parser.parse_args(argv[1:])
+    options.out = _checked_prefix(options.out)
     rows = trace.read_trace(options.log)
     figures.draw("trace", options.out, rows)
     tables.write(options.out, rows, {"command": f"{tables.COMMAND} {shlex.join(argv)}"})
