@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any, Optional
 
 from . import register
+from .analysis import command as analyze
 from .deploy import QUANTIZATIONS
 from .errors import AdminError, PrintableFormatter
 from .experiments.corpus import command as prepare
@@ -215,7 +216,7 @@ def _run_grow_vocabulary(args: Namespace) -> None:
 def _add_analyze(commands: Any) -> None:
     # its flags are those of fairseq-train as well: ``analysis.command`` parses them
     commands.add_parser(
-        "analyze", help="look at a model: dependency, output-change, gradients, stability"
+        "analyze", help="look at a model: dependency, output-change, gradients, stability, trace"
     )
 
 
@@ -280,6 +281,11 @@ def _log_to_stderr() -> None:
         handler.setFormatter(PrintableFormatter("%(message)s"))
 
 
+def _register_plugin() -> None:
+    register()
+    warnings.filterwarnings("ignore", module="torch")  # it warns of how fairseq calls it
+
+
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run the command.
 
@@ -290,15 +296,13 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         if words[:1] == ["analyze"]:
-            register()
+            if analyze.needs_plugin(words[1:]):
+                _register_plugin()
             _log_to_stderr()
-            from .analysis import command
-
-            return command.main(words[1:])
+            return analyze.main(words[1:])
         args = _parse(words)
         if getattr(args, "plugin", False):
-            register()
-            warnings.filterwarnings("ignore", module="torch")  # it warns of how fairseq calls it
+            _register_plugin()
         _log_to_stderr()
         if getattr(args, "user_dir", None):
             import_user_dir(args.user_dir)

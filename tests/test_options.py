@@ -149,7 +149,9 @@ def test_each_architecture_sets_what_fairseqs_own_of_that_name_sets():
         name for name, model in ARCH_MODEL_NAME_REGISTRY.items() if model == "admin_transformer"
     }
     theirs = {name for name, model in ARCH_MODEL_NAME_REGISTRY.items() if model == "transformer"}
-    theirs.remove("transformer_tiny")  # 2 + 2 layers, C 64: another than our tiny, as docs/flags.md says
+    theirs.remove(
+        "transformer_tiny"
+    )  # 2 + 2 layers, C 64: another than our tiny, as docs/flags.md says
     named = {f"admin_{name}" for name in theirs}
     assert len(named) == 7 and named <= ours
     for name in named:

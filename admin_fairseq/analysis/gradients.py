@@ -2,27 +2,43 @@
 
 Two norms for each site: of the gradient with respect to the weights of its branch (what an update
 of plain SGD would be), and with respect to the sum that it puts out (how much of the loss's signal
-gets there: Liu et al., EMNLP 2020, section 3, ask whether it vanishes). The loss is the criterion's,
-divided by its sample size, as fairseq's trainer does.
+gets there: Liu et al., EMNLP 2020, section 3, ask whether it vanishes). The loss is the
+criterion's, divided by its sample size, as fairseq's trainer does.
 """
+
+from __future__ import annotations
 
 import contextlib
 import math
-from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from fairseq.criterions.adaptive_loss import AdaptiveLoss
+from torch import Tensor, nn
 
 from ..errors import AdminError
 from . import probe
 
+Row = dict[str, Any]
+
 
 @contextlib.contextmanager
-def backward(model, sample, criterion, dropout=False, seed=1):
-    """Run forward and backward; inside the block weights have their gradients. The loss is yielded."""
+def backward(
+    model: nn.Module,
+    sample: Mapping[str, Any],
+    criterion: Any,
+    dropout: bool = False,
+    seed: int = 1,
+) -> Iterator[float]:
+    """Run forward and backward; inside the block weights have their gradients.
+
+    Yields:
+        The loss, in nats a token.
+    """
     model.zero_grad(set_to_none=True)
     try:
-        with probe.mode(model, dropout, seed), torch.enable_grad():
+        with probe.dropout_mode(model, dropout, seed), torch.enable_grad():
             loss, sample_size, _ = criterion(model, sample)
             loss = loss / sample_size
             loss.backward()
@@ -34,72 +50,92 @@ def backward(model, sample, criterion, dropout=False, seed=1):
         model.zero_grad(set_to_none=True)
 
 
-def gradient_norms(model, sample, criterion, dropout=False, seed=1):
+def gradient_norms(
+    model: Any,
+    sample: Mapping[str, Any],
+    criterion: Any,
+    dropout: bool = False,
+    seed: int = 1,
+) -> tuple[float, list[Row]]:
     """Measure both norms at every site.
 
     Args:
         model: in float64; left as it was.
         sample: a fairseq batch.
         criterion: fairseq's.
+        dropout: run in training mode, with the masks of ``seed``.
+        seed: of the masks.
 
     Returns:
-        (loss in nats a token, rows). A row has ``stack``, ``layer`` (from 0), ``site``, the two norms
-        ``weights`` and ``output``, and ``layer_weights``, the norm of all branches of its layer.
+        (loss in nats a token, rows). A row has ``stack``, ``layer`` (from 0), ``site``, the two
+        norms ``weights`` and ``output``, and ``layer_weights``, the norm of all branches of its
+        layer.
 
     Raises:
-        AdminError: if the loss or a gradient is not finite, or the criterion does not fit the model.
+        AdminError: if the loss or a gradient is not finite, or the criterion does not fit the
+            model.
     """
     softmax = getattr(model.decoder, "adaptive_softmax", None)
     if softmax is not None and not isinstance(criterion, AdaptiveLoss):
         raise AdminError("the model has an adaptive softmax: its loss is --criterion adaptive_loss")
-    outputs, handles = OrderedDict(), []
-
-    def keep(name):
-        def hook(module, inputs, output):
-            if output.requires_grad:
-                output.retain_grad()
-                outputs[name] = output
-
-        return hook
-
-    sites = [site for of_stack in probe.sites_of(model).values() for site in of_stack]
-    try:
+    sites: list[probe.Site] = []
+    for of_stack in probe.sites_of(model).values():
+        sites += of_stack
+    sums: dict[str, Tensor] = {}
+    with contextlib.ExitStack() as hooks:
         for site in sites:
-            handles.append(site.residual.register_forward_hook(keep(site.name)))
+            handle = site.residual.register_forward_hook(_keeping_hook(sums, site.name))
+            hooks.callback(handle.remove)
         with backward(model, sample, criterion, dropout, seed) as loss:
-            rows = [
-                {
-                    "stack": site.stack,
-                    "layer": site.layer,
-                    "site": site.name,
-                    "weights": norm([weight.grad for weight in site.matrices]),
-                    "output": norm([outputs[site.name].grad] if site.name in outputs else []),
-                }
-                for site in sites
-            ]
-    finally:
-        for handle in handles:
-            handle.remove()
-    if not all(
-        math.isfinite(value)
-        for value in [loss] + [row[what] for row in rows for what in ("weights", "output")]
-    ):
-        raise AdminError(
-            "gradients: they are not finite; 'admin-fairseq analyze stability' says where it begins"
-        )
+            rows = [_norms_of_site(site, sums.get(site.name)) for site in sites]
+    _check_finite(loss, rows)
     layers = by_layer(rows)
-    return loss, [{**row, "layer_weights": layers[row["stack"], row["layer"]]} for row in rows]
+    for row in rows:
+        row["layer_weights"] = layers[row["stack"], row["layer"]]
+    return loss, rows
 
 
-def norm(tensors):
+def _keeping_hook(sums: dict[str, Tensor], name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+    """Return a hook that keeps the sum of a site, and has it keep its gradient."""
+
+    def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
+        if output.requires_grad:
+            output.retain_grad()
+            sums[name] = output
+
+    return hook
+
+
+def _norms_of_site(site: probe.Site, total: Tensor | None) -> Row:
+    """Return both norms of a site. ``total``: its sum; None if no gradient reaches that."""
+    return {
+        "stack": site.stack,
+        "layer": site.layer,
+        "site": site.name,
+        "weights": _norm(weight.grad for weight in site.matrices),
+        "output": _norm([None if total is None else total.grad]),
+    }
+
+
+def _norm(tensors: Iterable[Tensor | None]) -> float:
     """Return the length of all the tensors' elements together."""
     return math.sqrt(sum(float(x.double().pow(2).sum()) for x in tensors if x is not None))
 
 
-def by_layer(rows):
+def _check_finite(loss: float, rows: Sequence[Row]) -> None:
+    values = [loss]
+    for row in rows:
+        values += [row["weights"], row["output"]]
+    if not all(math.isfinite(value) for value in values):
+        raise AdminError(
+            "gradients: they are not finite; 'admin-fairseq analyze stability' says where it begins"
+        )
+
+
+def by_layer(rows: Iterable[Row]) -> dict[tuple[str, int], float]:
     """Return ``{(stack, layer): norm of the weights' gradients}``."""
-    squares = OrderedDict()
+    squares: dict[tuple[str, int], float] = {}
     for row in rows:
         key = (row["stack"], row["layer"])
         squares[key] = squares.get(key, 0.0) + row["weights"] ** 2
-    return OrderedDict((key, math.sqrt(value)) for key, value in squares.items())
+    return {key: math.sqrt(value) for key, value in squares.items()}

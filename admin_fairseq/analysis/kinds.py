@@ -1,173 +1,192 @@
-"""The kinds of analysis: each runs its probe on every model, prints a summary and draws the figure.
+"""The kinds of analysis: each runs its probe on every model, and prints a summary.
 
-All take (own, args, task, sample): the flags of ``admin-fairseq analyze``, those of fairseq-train, the
-task and its batch; and return (rows, summary), which ``tables`` writes.
+All take (options, args, task, sample): the flags of ``admin-fairseq analyze``, those of
+fairseq-train, the task and its batch; and return (rows, summary), which ``tables`` writes and
+``figures`` draws.
 """
 
+from __future__ import annotations
+
 import logging
-from collections import OrderedDict, namedtuple
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from ..errors import AdminError
-from . import dependency, figures, gradients, output_change, stability, subject
+from ..init_types import method_of
+from ..sites import STACKS
+from . import dependency, gradients, growth, output_change, stability, subject
+from .findings import format_report
+from .words import is_method, method_word
 
 logger = logging.getLogger(__name__)
-DEPTHS = (1, 2, 3, 6, 12, 24, 48, 100)
-SWEEP = ("post-ln", "pre-ln", "admin", "deepnet", "rezero", "analytic")
 
-Kind = namedtuple("Kind", "run help")
+Sample = dict[str, Any]
+Rows = list[dict[str, Any]]
+Result = tuple[Rows, dict[str, Any]]
+_SWEEP = ("post-ln", "pre-ln", "admin", "deepnet", "rezero", "analytic")
 
 
-def run_dependency(own, args, task, sample):
-    rows, summary = [], OrderedDict()
-    for name, model in models(own, args, task, sample):
-        found = dependency.dependency(model, sample, own.with_dropout, args.seed)
-        rows += dependency.table(name, found)
+def run_dependency(options: Namespace, args: Namespace, task: Any, sample: Sample) -> Result:
+    """Measure which branches the outputs of every model are made of."""
+    rows: Rows = []
+    summary = {}
+    for name, model in _models(options, args, task, sample):
+        found = dependency.dependency(model, sample, options.with_dropout, args.seed)
+        rows += dependency.tidy_rows(name, found)
         for stack, stack_rows in found.items():
             off = max(abs(row.sum_of_squares - 1) for row in stack_rows)
             error = max(row.error for row in stack_rows)
+            diagonal = [f"{row.beta[-1]:.2f}" for row in stack_rows]
+            last = [f"{beta:.2f}" for beta in stack_rows[-1].beta]
             print(f"{name}, {stack}")
+            print("   diagonal, each branch in its own output: ", *diagonal)
+            print("   last output, embedding first:            ", *last)
             print(
-                "   diagonal, each branch in its own output: ",
-                *(f"{row.beta[-1]:.2f}" for row in stack_rows),
-            )
-            print(
-                "   last output, embedding first:            ",
-                *(f"{value:.2f}" for value in stack_rows[-1].beta),
-            )
-            print(
-                f"   components add up to the output within {error:.0e}; they are correlated: squares of a row"
+                f"   components add up to the output within {error:.0e}; they are correlated: "
+                "squares of a row"
             )
             print(f"   add up to 1 only within {off:.3f}")
             summary[f"{name}, {stack}"] = {
                 "sum of squares off 1": off,
                 "reconstruction error": error,
             }
-    figures.save_dependency(own.out, rows)
     return rows, summary
 
 
-def run_output_change(own, args, task, sample):
+def run_output_change(options: Namespace, args: Namespace, task: Any, sample: Sample) -> Result:
+    """Measure how far outputs move, of methods at all depths and seeds, and of checkpoints."""
     criterion = subject.build_criterion(args, task)
-    rows = []
-    for name, word in (own.models or {word: word for word in SWEEP}).items():
-        fresh = word is None or word in subject.METHODS
-        for depth in own.depths if fresh else [None]:
-            model = None
-            for seed in range(args.seed, args.seed + own.seeds):
-                if (
-                    fresh or model is None
-                ):  # a checkpoint's weights are the same for all seeds of the directions
-                    changed = {"encoder_layers": depth, "decoder_layers": depth} if fresh else {}
-                    model = subject.build(word, args, task, sample, seed, **changed)
-                rows += changes_of(name, model, seed, own, sample, criterion)
+    rows: Rows = []
+    for name, word in (options.models or {word: word for word in _SWEEP}).items():
+        for model, seed in _sweep(word, options, args, task, sample):
+            rows += _changes_of(name, model, seed, options, sample, criterion)
         logger.info("%s: done", name)
-    fits, points = output_change.fits(rows), output_change.points(rows)
+    summary = {"fits": growth.fits(rows), "points": growth.points(rows)}
+    _print_growth(**summary)
+    return rows, summary
+
+
+def _sweep(
+    word: str | None, options: Namespace, args: Namespace, task: Any, sample: Sample
+) -> Iterator[tuple[Any, int]]:
+    """Yield (model, seed): a method at all depths, with weights of every seed; or a checkpoint."""
+    seeds = range(args.seed, args.seed + options.seeds)
+    if word is not None and not is_method(word):
+        model = subject.build_model(word, args, task, sample)
+        for seed in seeds:  # of the directions alone: its weights are what they are
+            yield model, seed
+        return
+    for depth in options.depths:
+        depths = {"encoder_layers": depth, "decoder_layers": depth}
+        for seed in seeds:
+            yield subject.build_model(word, args, task, sample, seed, **depths), seed
+
+
+def _changes_of(
+    name: str, model: Any, seed: int, options: Namespace, sample: Sample, criterion: Any
+) -> Rows:
+    sites = subject.count_sites(model)
+    rows: Rows = []
+    for perturbation in output_change.STEPS:
+        changes = output_change.output_change(
+            model, sample, criterion, perturbation, options.with_dropout, seed
+        )
+        for stack, change in changes.items():
+            rows.append(
+                {
+                    "model": name,
+                    "stack": stack,
+                    "sites": sites[stack],
+                    "perturbation": perturbation,
+                    "seed": seed,
+                    "output_change": change,
+                }
+            )
+    return rows
+
+
+def _print_growth(fits: Rows, points: Rows) -> None:
     print(
-        "|x_N - x_N*|^2: mean and standard deviation over seeds, by the number of sites of the stack"
+        "|x_N - x_N*|^2: mean and standard deviation over seeds, by the number of sites of the "
+        "stack"
     )
     for point in points:
         print(
-            f"{point['model']:<14}{point['stack']:<9}{point['perturbation']:<10}{point['sites']:>4} sites  "
-            f"{point['mean']:.3g} +- {point['sd']:.2g}"
+            f"{point['model']:<14}{point['stack']:<9}{point['perturbation']:<10}"
+            f"{point['sites']:>4} sites  {point['mean']:.3g} +- {point['sd']:.2g}"
         )
     print("least-squares fits to the means; the deepest models weigh most")
     for row in fits:
-        print(
-            f"{row['model']:<14}{row['stack']:<9}{row['perturbation']:<10}"
-            + "   ".join(
-                f"{law}: {row[law + ' intercept']:.3g} + {row[law + ' slope']:.3g} {x}, R^2 {row[law + ' R^2']:.3f}"
-                for law, x in (("O(N)", "N"), ("O(log N)", "ln N"))
-            )
-        )
-    figures.save_output_change(own.out, rows)
-    return rows, {"fits": fits, "points": points}
+        laws = []
+        for law, x in (("O(N)", "N"), ("O(log N)", "ln N")):
+            intercept, slope = row[f"{law} intercept"], row[f"{law} slope"]
+            r_squared = row[f"{law} R^2"]
+            laws.append(f"{law}: {intercept:.3g} + {slope:.3g} {x}, R^2 {r_squared:.3f}")
+        print(f"{row['model']:<14}{row['stack']:<9}{row['perturbation']:<10}" + "   ".join(laws))
 
 
-def changes_of(name, model, seed, own, sample, criterion):
-    sites = subject.count_sites(model)
-    return [
-        {
-            "model": name,
-            "stack": stack,
-            "sites": sites[stack],
-            "perturbation": perturbation,
-            "seed": seed,
-            "output_change": change,
-        }
-        for perturbation in output_change.STEPS
-        for stack, change in output_change.output_change(
-            model, sample, criterion, perturbation, own.with_dropout, seed
-        ).items()
-    ]
-
-
-def run_gradients(own, args, task, sample):
+def run_gradients(options: Namespace, args: Namespace, task: Any, sample: Sample) -> Result:
+    """Measure the gradient norms of every model, at one step."""
     criterion = subject.build_criterion(args, task)
-    rows, summary = [], OrderedDict()
-    for name, model in models(own, args, task, sample):
+    rows: Rows = []
+    summary = {}
+    for name, model in _models(options, args, task, sample):
         loss, found = gradients.gradient_norms(
-            model, sample, criterion, own.with_dropout, args.seed
+            model, sample, criterion, options.with_dropout, args.seed
         )
         rows += [{"model": name, **row} for row in found]
         layers = gradients.by_layer(found)
         by_name = {f"{stack}.layers.{layer}": value for (stack, layer), value in layers.items()}
         summary[name] = {"loss": loss, "by layer": by_name}
         print(f"{name}: loss {loss:.3f} nats a token; gradient norm by layer")
-        for stack in ("encoder", "decoder"):
-            print(
-                f"   {stack}:",
-                *(f"{value:.3g}" for (of, _), value in layers.items() if of == stack),
-            )
-    figures.save_gradients(own.out, rows)
+        for stack in STACKS:
+            norms = [f"{value:.3g}" for (of, _), value in layers.items() if of == stack]
+            print(f"   {stack}:", *norms)
     return rows, summary
 
 
-def run_stability(own, args, task, sample):
-    if own.models and len(own.models) > 1:
+def run_stability(options: Namespace, args: Namespace, task: Any, sample: Sample) -> Result:
+    """Examine one model, and say what stands out.
+
+    Raises:
+        AdminError: if there are several.
+    """
+    if options.models and len(options.models) > 1:
         raise AdminError("--models: stability examines one model at a time")
-    word = next(iter(own.models.values())) if own.models else None
-    ((name, model),) = models(own, args, task, sample)
+    word = next(iter(options.models.values())) if options.models else None
+    ((name, model),) = _models(options, args, task, sample)
 
+    def build_admin() -> Any:
+        return subject.build_twin(word, "admin", args, task, sample)
+
+    criterion = subject.build_criterion(args, task)
     report = stability.examine(
-        model,
-        name,
-        lambda: subject.twin(word, "admin", args, task, sample),
-        sample,
-        subject.build_criterion(args, task),
-        own.with_dropout,
-        args.seed,
+        model, name, build_admin, sample, criterion, options.with_dropout, args.seed
     )
-    print(stability.text(report))
-    figures.save_stability(own.out, report)
+    print(format_report(report))
     norms = {row["site"]: row for row in report.gradients}
-    rows = [{**row, **norms[row["site"]]} if norms else row for row in report.largest]
-    findings = [finding._asdict() for finding in report.findings]
-    return rows, {"facts": report.facts, "findings": findings, "output change": report.changes}
+    rows = [{**row, **norms.get(row["site"], {})} for row in report.largest]
+    summary = {
+        "facts": report.facts,
+        "findings": [finding._asdict() for finding in report.findings],
+        "output change": report.changes,
+        "beta": report.beta,
+    }
+    return rows, summary
 
 
-def models(own, args, task, sample):
-    """Yield (label, model) for every word of ``--models``; without it, for the flags as they are."""
-    for name, word in (own.models or {subject.describe(args): None}).items():
-        yield name, subject.build(word, args, task, sample)
+def _models(
+    options: Namespace, args: Namespace, task: Any, sample: Sample
+) -> Iterator[tuple[str, Any]]:
+    """Yield (label, model) of every word of ``--models``; without it, of the flags as they are."""
+    for name, word in (options.models or {method_word(method_of(args)): None}).items():
+        yield name, subject.build_model(word, args, task, sample)
 
 
-KINDS = OrderedDict(
-    [
-        (
-            "dependency",
-            Kind(run_dependency, "which branches each output is made of (beta), as heatmaps"),
-        ),
-        (
-            "output-change",
-            Kind(run_output_change, "how far the last output moves when weights do, against depth"),
-        ),
-        (
-            "gradients",
-            Kind(run_gradients, "gradient norms by residual site and by layer, at one step"),
-        ),
-        (
-            "stability",
-            Kind(run_stability, "why does it diverge? All of these on one model, with advice"),
-        ),
-    ]
-)
+KINDS: dict[str, Callable[[Namespace, Namespace, Any, Sample], Result]] = {
+    "dependency": run_dependency,
+    "output-change": run_output_change,
+    "gradients": run_gradients,
+    "stability": run_stability,
+}

@@ -1,276 +1,92 @@
-"""The probe for a model that diverges: what its sites look like, what that means, what to try.
+"""The probe for a model that diverges: what its sites look like.
 
 Measured on one batch, in float64, without an update: which branches the output is made of, how far
 it moves when weights do, how gradients spread over layers, where numbers stop being finite, how
 large they get. The output change is judged against an Admin model of the same architecture on the
-same batch, at its first step: that is a model known to train, so its change is the unit. Both are relative to
-the size of the output, which a trained LayerNorm's gamma sets.
+same batch, at its first step: that is a model known to train, so its change is the unit. Both are
+relative to the size of the output, which a trained LayerNorm's gamma sets.
 
-The thresholds are ours. Post-LN trains with 6 layers and fails with 12 or 18 in the papers and on our
-cards, so they were put between what it shows there (quick-start corpus, C 64, two seeds, with and
-without --xavier-ffn; 6, 12, 18 layers): the decoder's early half 4 to 14%, 0 to 1%, 0%; its gradient
-spread 1.7 to 3, 6 to 11, 14 to 84. The encoder's output change, 1.6 to 2.6, 1.6 to 4.1, 2.4 to 3.2 times
-Admin's, tells them apart less well. All of that is of first steps; the report says so where a trained
-model may look alike and be well.
+What that means, and what to try, is in ``findings``.
 """
 
-import math
+from __future__ import annotations
+
 import statistics
-from collections import OrderedDict, namedtuple
+from collections.abc import Callable, Mapping
+from typing import Any
 
-import torch
+from torch import nn
 
-from ..residual import named_sites
-from . import dependency, gradients, output_change, probe, subject
+from ..sites import named_sites
+from . import dependency, findings, gradients, output_change, probe
+from .findings import LOWER_RATE, Report
 
-FP16_MAX = 65504
-AMPLIFIES = 3  # output change, in units of Admin's
-STANDS_STILL = 1e-3  # the same
-DOMINATES = 0.5  # share of all beta^2 of the output
-FORGETS = 0.02  # the same, of the embedding and the first half of the branches
-SPREADS = 10  # largest over smallest gradient norm of a layer
-DIRECTIONS = 8
-
-Finding = namedtuple("Finding", "pattern figures meaning advice")
-
-LOWER_RATE = "a lower --lr and longer --warmup-updates"
+_DIRECTIONS = 8  # a single random one is off by a factor of two
 
 
-class Report:
-    """What was measured on one model.
-
-    Attributes:
-        findings: list of :class:`Finding`, the gravest first; empty if nothing stands out.
-        largest: rows, the largest magnitude of branch and shortcut at every site, NaN if not finite.
-        dependency, gradients: rows for tables and figures; empty where the model is not finite.
-        changes: ``{label: {stack: output change}}``, the model's and Admin's.
-        facts: OrderedDict of measured figures, name -> text.
-        other_init: which other init type to advise, in words.
-    """
-
-    def __init__(self):
-        self.findings, self.largest, self.dependency, self.gradients = [], [], [], []
-        self.changes, self.facts = OrderedDict(), OrderedDict()
-        self.other_init = ""
-
-
-def examine(model, name, build_admin, sample, criterion, dropout=False, seed=1):
+def examine(
+    model: nn.Module,
+    name: str,
+    build_admin: Callable[[], nn.Module],
+    sample: Mapping[str, Any],
+    criterion: Any,
+    dropout: bool = False,
+    seed: int = 1,
+) -> Report:
     """Examine a model.
 
     Args:
         model: in float64.
         name: what to call it.
-        build_admin: function that builds an Admin model of the same architecture, at its first step.
+        build_admin: function that builds an Admin model of the same architecture, at its first
+            step.
         sample: a fairseq batch.
         criterion: fairseq's.
-
-    Returns:
-        :class:`Report`
+        dropout: run in training mode, with the masks of ``seed``.
+        seed: of masks and directions.
     """
-    report = Report()
-    report.other_init = advise_init(model)
-    found = probe.run(model, sample, dropout, seed)
-    report.largest = [
-        {"model": name, "site": site, "branch": branch, "shortcut": shortcut}
-        for site, (branch, shortcut) in found.largest.items()
-    ]
-    if not check_numbers(report, model, found):
+    report = Report(other_init=advise_init(model))
+    found = probe.run_forward(model, sample, dropout, seed)
+    for site, (branch, shortcut) in found.largest.items():
+        report.largest.append({"model": name, "site": site, "branch": branch, "shortcut": shortcut})
+    if not findings.check_numbers(report, model, found):
         return report
     rows = dependency.decompose(model, found)
-    report.dependency = dependency.table(name, rows)
-    loss, report.gradients = gradients.gradient_norms(model, sample, criterion, dropout, seed)
-    report.gradients = [{"model": name, **row} for row in report.gradients]
+    for stack, stack_rows in rows.items():
+        report.beta[stack] = [row.beta for row in stack_rows]
+    loss, norms = gradients.gradient_norms(model, sample, criterion, dropout, seed)
+    report.gradients = [{"model": name, **row} for row in norms]
     report.facts["loss, nats a token"] = f"{loss:.3f}"
     for label, one in ((name, model), ("Admin", build_admin())):
-        report.changes[label] = mean_output_change(one, sample, criterion, dropout, seed)
-    check_output_change(report, name)
-    check_dependency(report, rows)
-    check_gradients(report)
-    check_omegas(report, model)
+        report.changes[label] = _mean_output_change(one, sample, criterion, dropout, seed)
+    findings.check_output_change(report, name)
+    findings.check_dependency(report, rows)
+    findings.check_gradients(report)
+    findings.check_omegas(report, model)
     return report
 
 
-def advise_init(model):
-    """Return which init type to try, in words; it differs for what has one already, and for what was trained."""
-    if any(
-        site.omega is not None or site.shortcut_scale != 1.0 for site in named_sites(model).values()
-    ):
-        return LOWER_RATE
+def advise_init(model: Any) -> str:
+    """Return which init type to try, in words.
+
+    It differs for a model that has one already, and for one that was trained.
+    """
+    for site in named_sites(model).values():
+        if site.omega is not None or site.shortcut_scale != 1.0:
+            return LOWER_RATE
     anew = "training anew (weights do not fit another init type) with " if model.restored else ""
     return f"{anew}--init-type adaptive-auto (Admin), or deepnet"
 
 
-def mean_output_change(model, sample, criterion, dropout, seed):
-    """Average over random directions (a single one is off by a factor of two), relative to the output's size."""
-    seeds = range(seed, seed + DIRECTIONS)
+def _mean_output_change(
+    model: nn.Module, sample: Mapping[str, Any], criterion: Any, dropout: bool, seed: int
+) -> dict[str, float]:
+    """Return ``{stack: change}``, relative to the output's size, over several random directions."""
+    seeds = range(seed, seed + _DIRECTIONS)
     changes = output_change.output_changes(
         model, sample, criterion, "random", seeds, dropout, relative=True
     )
-    return {stack: statistics.mean(change[stack] for change in changes) for stack in changes[0]}
-
-
-def check_numbers(report, model, found):
-    """Look for NaN, infinity and what float16 cannot hold; return whether all is finite."""
-    bad = subject.non_finite(model)
-    where = probe.first_non_finite(found)
-    if bad:
-        report.findings.append(
-            Finding(
-                "weights are not finite",
-                f"{len(bad)} of {len(list(model.parameters()))} weights, the first: {bad[0]}; "
-                f"first in the forward pass: {where}",
-                "an update wrote NaN or infinity into the model; nothing measured on it means anything",
-                "examine the last checkpoint from before; train on from there with "
-                + LOWER_RATE
-                + ", or --clip-norm 1",
-            )
-        )
-    elif where:
-        report.findings.append(
-            Finding(
-                "the forward pass is not finite",
-                f"weights are finite; the first NaN or infinity is at {where}",
-                "activations overflow even in float64, so weights there are far too large",
-                f"examine an earlier checkpoint; {report.other_init}; {LOWER_RATE}",
-            )
-        )
-    if bad or where:
-        return False
-    largest, site = max((max(values), name) for name, values in found.largest.items())
-    report.facts["largest activation"] = f"{largest:.4g}, at {site}"
-    if largest > FP16_MAX / 8:
-        report.findings.append(
-            Finding(
-                "activations near the end of float16",
-                f"{largest:.4g} at {site}; float16 ends at {FP16_MAX}",
-                "--fp16 overflows here, and the loss scale falls until fairseq stops",
-                "--bf16 where the hardware has it, else float32; " + LOWER_RATE,
-            )
-        )
-    return True
-
-
-def check_output_change(report, name):
-    for stack, change in report.changes[name].items():
-        admin = report.changes["Admin"][stack]
-        ratio = change / admin if admin else math.nan
-        report.facts[f"{stack}: output change"] = (
-            f"{change:.3g}, {ratio:.2f} times Admin's at its first step ({admin:.3g})"
-        )
-        if ratio > AMPLIFIES:
-            report.findings.append(
-                Finding(
-                    f"the {stack} amplifies changes of its weights",
-                    f"the last output moves {ratio:.1f} times as far as Admin's for the same change of weights",
-                    "every update moves the function that is being learned further than the optimizer reckons with; "
-                    "with depth this is what makes Post-LN diverge (Liu et al., 2020, section 4)",
-                    f"{report.other_init}; fewer layers; {LOWER_RATE}",
-                )
-            )
-        elif ratio < STANDS_STILL:
-            report.findings.append(
-                Finding(
-                    f"the {stack}'s branches contribute nothing",
-                    f"the output moves {ratio:.2g} times as far as Admin's when their weights do",
-                    "branches are multiplied by 0, which is how ReZero starts; later it would mean dead branches",
-                    "at the first step: nothing; later: another init type",
-                )
-            )
-
-
-def check_dependency(report, rows):
-    for stack, stack_rows in rows.items():
-        last = stack_rows[-1]
-        share = [value**2 / last.sum_of_squares for value in last.beta]
-        largest = max(range(1, len(share)), key=share.__getitem__)
-        site = stack_rows[largest - 1].site.name
-        report.facts[f"{stack}: dominant branch"] = (
-            f"{site}, {share[largest]:.0%} of all beta^2 of the output"
-        )
-        report.facts[f"{stack}: embedding"] = f"{share[0]:.1%}"
-        early = sum(share[: len(stack_rows) // 2 + 1])
-        report.facts[f"{stack}: embedding and first half of the branches"] = f"{early:.1%}"
-        if early < FORGETS:
-            report.findings.append(
-                Finding(
-                    f"the {stack} depends on its last branches only",
-                    f"embedding and first half of the branches make up {early:.1%} of all beta^2 of the output",
-                    "each LayerNorm shrinks what was there before, so early layers reach the output through later ones "
-                    "only; at the first step plain Post-LN does this, the more the deeper it is. A trained model may have "
-                    "come to it and translate well",
-                    f"{report.other_init}; Pre-LN (the normalize-before flags); fewer layers",
-                )
-            )
-        if share[largest] > DOMINATES:
-            report.findings.append(
-                Finding(
-                    f"one branch dominates the {stack}",
-                    f"{site} makes up {share[largest]:.0%} of all beta^2 of the output",
-                    "the output depends on this branch's weights more than on all others together",
-                    f"look at its weights and their gradients; {report.other_init}",
-                )
-            )
-
-
-def check_gradients(report):
-    for stack in dict.fromkeys(row["stack"] for row in report.gradients):
-        norms = gradients.by_layer([row for row in report.gradients if row["stack"] == stack])
-        values = [value for value in norms.values() if value > 0]
-        if not values:
-            continue
-        spread = max(values) / min(values)
-        first, last = values[0], values[-1]
-        report.facts[f"{stack}: gradient spread"] = (
-            f"{spread:.1f} between layers (first layer {first:.3g}, last layer {last:.3g})"
-        )
-        if spread > SPREADS:
-            grows = "vanish towards the input" if first < last else "grow towards the input"
-            report.findings.append(
-                Finding(
-                    f"gradients {grows} of the {stack}",
-                    f"the largest layer's norm is {spread:.0f} times the smallest's",
-                    "with one learning rate for all, some layers hardly learn while others jump; Adam and RAdam "
-                    "hide much of it, plain SGD none",
-                    f"Adam or RAdam if it is not yet; {report.other_init}; Pre-LN (the normalize-before flags)",
-                )
-            )
-
-
-def check_omegas(report, model):
-    omegas = {
-        name: site.omega for name, site in named_sites(model).items() if site.omega is not None
-    }
-    if not omegas:
-        return
-    everything = torch.cat([omega.detach() for omega in omegas.values()])
-    report.facts["omega"] = (
-        f"{float(everything.min()):.3g} to {float(everything.max()):.3g}, mean {float(everything.mean()):.3g}"
-    )
-    turned = [name for name, omega in omegas.items() if bool((omega < 0).any())]
-    if turned:
-        report.findings.append(
-            Finding(
-                "omegas changed sign",
-                f"{len(turned)} of {len(omegas)} sites have negative elements, the first: {turned[0]}",
-                "training moved shortcuts through zero: some channels pass nothing on, or the reverse",
-                "harmless in a model that trains well; else " + LOWER_RATE,
-            )
-        )
-
-
-def text(report):
-    """Return the report as a person reads it."""
-    lines = [f"{key}: {value}" for key, value in report.facts.items()] + [""]
-    for number, finding in enumerate(report.findings, 1):
-        lines += [
-            f"{number}. {finding.pattern}",
-            f"   seen: {finding.figures}",
-            f"   means: {finding.meaning}",
-            f"   try: {finding.advice}",
-        ]
-    if not report.findings:
-        lines.append(
-            "Nothing stands out in what this looks at: output change, dependency, gradients and magnitudes of one "
-            "batch. Look at the learning rate, which is not read here, at the data (lengths, noise) and the loss curve."
-        )
-    return "\n".join(lines)
+    means = {}
+    for stack in changes[0]:
+        means[stack] = statistics.mean(change[stack] for change in changes)
+    return means

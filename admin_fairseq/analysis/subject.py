@@ -1,17 +1,23 @@
-"""What is analysed: the data, its first batch, and models, from words on a command line.
+"""What is analysed: the data, a batch of them, and models, from words on a command line.
 
 A word is the path of a checkpoint (ours, or a stock fairseq ``transformer``'s), or a method at its
 first step: the architecture that the flags of fairseq-train describe, started that method's way.
 """
 
+from __future__ import annotations
+
 import copy
 import logging
 import os
-from collections import Counter, OrderedDict
+from argparse import Namespace
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from fairseq import options as fairseq_options
 from fairseq import tasks, utils
+from torch import nn
 
 from .. import options, weights
 from ..checkpoints import (
@@ -23,34 +29,26 @@ from ..checkpoints import (
     whole,
 )
 from ..errors import AdminError
-from ..init_types import is_adaptive
+from ..init_types import find_method, measures, method_of
 from ..profile import file as profile_file
-from ..profile.data import stack_of
+from ..profile.data import Profile
 from ..profile.fill import apply_profile
 from ..profile.from_file import check_origin
 from ..profile.measure import profile_omega
-from ..residual import named_sites
+from ..sites import named_sites, stack_of
+from .words import is_method, method_words
 
 logger = logging.getLogger(__name__)
 
-PRE_LN = {"encoder_normalize_before": True, "decoder_normalize_before": True}
-POST_LN = {"encoder_normalize_before": False, "decoder_normalize_before": False}
-METHODS = OrderedDict(
-    [
-        ("post-ln", {"init_type": "default", **POST_LN}),
-        ("pre-ln", {"init_type": "default", **PRE_LN}),
-        ("admin", {"init_type": "adaptive-auto", **POST_LN}),
-        ("analytic", {"init_type": "analytic", **POST_LN}),
-        ("deepnet", {"init_type": "deepnet", **POST_LN}),
-        ("rezero", {"init_type": "rezero", **POST_LN}),
-        ("rezero-postln", {"init_type": "rezero_postln", **POST_LN}),
-        ("looklinear", {"init_type": "looklinear", **POST_LN}),
-    ]
-)
+_BATCH_FLAGS = ("--max-tokens", "--batch-size", "--max-sentences")
+# of the flags of a checkpoint's training, these are the analysis's own
+_OF_THIS_RUN = ("seed", "cpu", "admin_count_padding")
 
 
-def parse_flags(words):
-    """Parse a data-bin and flags of fairseq-train, as fairseq-train does. Without ``--arch``: admin_transformer.
+def parse_flags(words: Sequence[str]) -> Namespace:
+    """Parse a data-bin and flags of fairseq-train, as fairseq-train does.
+
+    Without ``--arch`` it is admin_transformer.
 
     Raises:
         AdminError: if the architecture has no residual sites that we know.
@@ -59,11 +57,10 @@ def parse_flags(words):
     words = list(words)
     if not words or words[0].startswith("-"):
         raise AdminError("DATA-BIN comes first: admin-fairseq analyze KIND DATA-BIN [flags]")
-    if not any(word == "--arch" or word == "-a" or word.startswith("--arch=") for word in words):
+    given = {word.split("=")[0] for word in words}
+    if not given.intersection(("--arch", "-a")):
         words += ["--arch", "admin_transformer"]
-    if not any(
-        word.split("=")[0] in ("--max-tokens", "--batch-size", "--max-sentences") for word in words
-    ):
+    if not given.intersection(_BATCH_FLAGS):
         words += ["--max-tokens", "1024"]
     parser = fairseq_options.get_training_parser()
     parser.usage = "admin-fairseq analyze ... [flags of fairseq-train]"
@@ -74,43 +71,39 @@ def parse_flags(words):
     return args
 
 
-def load_task(args):
-    """Set up the task over the data-bin; its datasets are not loaded yet."""
+def load_task(args: Namespace) -> Any:
+    """Set up the task over the data-bin; its datasets are not loaded yet.
+
+    Raises:
+        AdminError: if there is no such data-bin, or it does not suit the task.
+    """
     data = args.data.split(os.pathsep)[0]
     if not os.path.isdir(data):
         raise AdminError(f"{data}: no such data-bin; make one with fairseq-preprocess")
     try:
         return tasks.setup_task(args)
-    except (
-        Exception
-    ) as error:  # fairseq raises plain Exceptions where languages or dictionaries are missing
+    except Exception as error:  # fairseq's plain ones: languages or dictionaries are missing
         raise AdminError(f"{data}: not a data-bin of the task {args.task}: {error}") from None
 
 
-def first_batch(task, args, number=1):
-    """Return the batch that training would see first (or as its ``number``-th), on the run's device.
+def load_batch(task: Any, args: Namespace, number: int = 1) -> dict[str, Any]:
+    """Return the batch that training would see as its ``number``-th, on the run's device.
+
+    Its floating-point tensors are in float64.
 
     Raises:
         AdminError: if the subset is missing, or has too few sentences that fit ``--max-tokens``.
     """
-    subset = args.train_subset
-    try:
-        task.load_dataset(subset, combine=False, epoch=1)
-    except (FileNotFoundError, ValueError) as error:
-        hint = (
-            "; it is empty: preprocess again with text in it" if "empty file" in str(error) else ""
-        )
-        raise AdminError(f"{args.data}: {error}{hint}") from None
-    dataset = task.dataset(subset)
-    where = f"{args.data}, subset {subset}"
+    dataset = _load_dataset(task, args)
+    where = f"{args.data}, subset {args.train_subset}"
     if len(dataset) == 0:
         raise AdminError(f"{where}: it is empty; preprocess again with text in it")
-    positions = tuple(
-        getattr(args, f"max_{side}_positions", None) or 1024 for side in ("source", "target")
-    )
-    limits = utils.resolve_max_positions(task.max_positions(), positions, args.max_tokens)
+    longest = []
+    for side in ("source", "target"):
+        longest.append(getattr(args, f"max_{side}_positions", None) or 1024)
+    limits = utils.resolve_max_positions(task.max_positions(), tuple(longest), args.max_tokens)
     try:
-        iterator = task.get_batch_iterator(
+        batches = task.get_batch_iterator(
             dataset,
             max_tokens=args.max_tokens,
             max_sentences=args.batch_size,
@@ -123,24 +116,36 @@ def first_batch(task, args, number=1):
         raise AdminError(
             f"{where}: no sentence fits --max-tokens {args.max_tokens} and the models' positions"
         ) from None
-    if len(iterator) < number:
-        raise AdminError(f"{where}: has no batch {number}: there are {len(iterator)}")
-    sample = [next(iterator) for _ in range(number)][-1]
-    sample = utils.move_to_cuda(sample) if use_cuda(args) else sample
-    return to_float64(sample)
+    if len(batches) < number:
+        raise AdminError(f"{where}: has no batch {number}: there are {len(batches)}")
+    for _ in range(number):
+        sample = next(batches)
+    if _uses_cuda(args):
+        sample = utils.move_to_cuda(sample)
+    return _to_float64(sample)
 
 
-def to_float64(sample):
+def _load_dataset(task: Any, args: Namespace) -> Any:
+    subset = args.train_subset
+    try:
+        task.load_dataset(subset, combine=False, epoch=1)
+    except (FileNotFoundError, ValueError) as error:
+        hint = ""
+        if "empty file" in str(error):
+            hint = "; it is empty: preprocess again with text in it"
+        raise AdminError(f"{args.data}: {error}{hint}") from None
+    return task.dataset(subset)
+
+
+def _to_float64(sample: Any) -> Any:
     if torch.is_tensor(sample):
         return sample.double() if sample.is_floating_point() else sample
-    return (
-        {key: to_float64(value) for key, value in sample.items()}
-        if isinstance(sample, dict)
-        else sample
-    )
+    if isinstance(sample, dict):
+        return {key: _to_float64(value) for key, value in sample.items()}
+    return sample
 
 
-def build_criterion(args, task):
+def build_criterion(args: Namespace, task: Any) -> Any:
     """Build the criterion that the flags name.
 
     Raises:
@@ -152,85 +157,106 @@ def build_criterion(args, task):
         raise AdminError(f"--criterion {args.criterion}: {error}") from None
 
 
-def use_cuda(args):
+def _uses_cuda(args: Namespace) -> bool:
     return torch.cuda.is_available() and not args.cpu
 
 
-def build(word, args, task, sample, seed=None, **changed):
+def build_model(
+    word: str | None,
+    args: Namespace,
+    task: Any,
+    sample: dict[str, Any],
+    seed: int | None = None,
+    **changed_flags: Any,
+) -> Any:
     """Build the model that ``word`` names, in float64, in evaluation mode.
 
     Args:
-        word: a checkpoint's path, a name of :data:`METHODS`, or None for the flags as they are.
+        word: a method's name or alias, a checkpoint's path, or None for the flags as they are.
         args: parsed flags of fairseq-train.
+        task: fairseq's, over the data.
         sample: the batch that an Admin model without a profile is profiled on.
         seed: of the weights (default: ``--seed``).
-        changed: flags that are to be other than in ``args``, such as ``encoder_layers``.
+        changed_flags: that are to be other than in ``args``, such as ``encoder_layers``.
 
     Raises:
         AdminError: if the word is neither, or the checkpoint does not fit the data.
     """
-    if word is None or word in METHODS:
+    if word is None or is_method(word):
         args = whole(copy.deepcopy(args))
-        for name, value in {**METHODS.get(word, {}), **changed}.items():
-            setattr(args, name, value)
-        model = start(args, task, sample, args.seed if seed is None else seed)
+        flags = {} if word is None else _flags_of(word)
+        vars(args).update(flags, **changed_flags)
+        model = _build_at_first_step(args, task, sample, args.seed if seed is None else seed)
     elif os.path.exists(word):
         model = restore(word, task)
     else:
-        raise AdminError(
-            f"--models {word}: no such checkpoint, and no method ({', '.join(METHODS)})"
-        )
+        methods = ", ".join(method_words())
+        raise AdminError(f"--models {word}: no such checkpoint, and no method ({methods})")
     model = model.double().eval()
-    return model.cuda() if use_cuda(args) else model
+    return model.cuda() if _uses_cuda(args) else model
 
 
-def start(args, task, sample, seed):
-    """Build a model at its first step: the weights that fairseq-train would start from."""
-    profile = None
-    if is_adaptive(args):
-        path = options.profile_path(args)
-        if args.init_type == "adaptive" and (args.admin_profile or os.path.isfile(path)):
-            profile = profile_file.load(path)
-            check_origin(profile, args)
-            logger.info("omegas are from %s", path)
-        else:
-            logger.info("omegas are measured on this batch")
+def _flags_of(word: str) -> dict[str, Any]:
+    """Return the flags of a method; omegas are measured, whatever profile lies about."""
+    method = find_method(word)
+    flags = dict(method.flags)
+    if method.needs_profile:
+        flags["init_type"] = method.measuring[0]
+    return flags
+
+
+def _build_at_first_step(args: Namespace, task: Any, sample: dict[str, Any], seed: int) -> Any:
+    """Build a model with the weights, and the omegas, that fairseq-train would start from."""
+    if not method_of(args).needs_profile:
+        utils.set_torch_seed(seed)
+        return construct(args, task)
+    profile = _profile_of_training(args)
     utils.set_torch_seed(seed)
     model = construct(args, task)
-    if is_adaptive(args):
-        if profile is None:
-            model = model.double().to(sample["net_input"]["src_tokens"].device)
-            profile = profile_omega(model, sample, count_padding=args.admin_count_padding)
-        apply_profile(model, profile)
+    if profile is None:
+        model = model.double().to(sample["net_input"]["src_tokens"].device)
+        profile = profile_omega(model, sample, count_padding=args.admin_count_padding)
+    apply_profile(model, profile)
     return model
 
 
-def twin(word, method, args, task, sample):
-    """Build ``method`` at its first step, in the architecture of a checkpoint, or of the flags."""
-    if word is not None and word not in METHODS:
+def _profile_of_training(args: Namespace) -> Profile | None:
+    """Return the profile that training would read; None where it has to be measured."""
+    path = options.profile_path(args)
+    if measures(args) or not (args.admin_profile or os.path.isfile(path)):
+        logger.info("omegas are measured on this batch")
+        return None
+    profile = profile_file.load(path)
+    check_origin(profile, args)
+    logger.info("omegas are from %s", path)
+    return profile
+
+
+def build_twin(
+    word: str | None, method: str, args: Namespace, task: Any, sample: dict[str, Any]
+) -> Any:
+    """Build ``method`` at its first step, in the architecture of a checkpoint, or of the flags.
+
+    Args:
+        word: the checkpoint's path; another word, or None, stands for the flags.
+        method: a method's name or alias.
+        args: parsed flags of fairseq-train.
+        task: fairseq's, over the data.
+        sample: as in :func:`build_model`.
+    """
+    if word is not None and not is_method(word):
         stored = stored_args(load_checkpoint(word), word)
-        for name in ("seed", "cpu", "admin_count_padding"):
+        for name in _OF_THIS_RUN:
             setattr(stored, name, getattr(args, name))
         args = stored
-    return build(method, args, task, sample)
+    return build_model(method, args, task, sample)
 
 
-def describe(args):
-    """Return the name of what the flags describe, such as ``pre-ln``."""
-    if args.init_type == "default":
-        return (
-            "pre-ln"
-            if args.encoder_normalize_before or args.decoder_normalize_before
-            else "post-ln"
-        )
-    return "admin" if is_adaptive(args) else str(args.init_type).replace("_", "-")
-
-
-def count_sites(model):
+def count_sites(model: nn.Module) -> Counter[str]:
     """Return ``{stack: number of residual sites}``."""
     return Counter(stack_of(name) for name in named_sites(model))
 
 
-def non_finite(model):
+def non_finite_weights(model: nn.Module) -> list[str]:
     """Return the names of weights that hold NaN or infinity."""
     return weights.non_finite(dict(model.named_parameters()))

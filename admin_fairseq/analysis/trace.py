@@ -1,4 +1,8 @@
-"""What ``--trace-interval`` logged during training -> rows. No torch."""
+"""What ``--trace-interval`` logged during training -> rows. Neither torch nor fairseq."""
+
+from __future__ import annotations
+
+from typing import Any
 
 from ..errors import AdminError
 from ..logs import read_log
@@ -6,11 +10,14 @@ from ..logs import read_log
 FIGURES = ("omega_mean", "omega_min", "omega_max", "beta", "output_std", "gradient_norm")
 
 
-def rows_of(path):
-    """Return the traced figures of a training log, one row each, in order of the updates they were measured at.
+def read_trace(path: str) -> list[dict[str, Any]]:
+    """Return the traced figures of a training log, a row each, by the updates they are of.
 
     Args:
         path: a log of ``fairseq-train --log-format json --trace-interval N``.
+
+    Returns:
+        Rows with ``update``, ``site``, ``figure`` (one of :data:`FIGURES`) and ``value``.
 
     Raises:
         AdminError: if there is no such log, or nothing was traced in it.
@@ -20,21 +27,27 @@ def rows_of(path):
             file.read(1)
     except (OSError, UnicodeDecodeError) as error:
         raise AdminError(f"{path}: cannot be read: {error}") from None
-    rows, seen = [], set()
+    rows: list[dict[str, Any]] = []
+    seen = set()
     for record in read_log(path)[0]:
         update = record.get("traced_update")
         if update in seen or not isinstance(update, (int, float)):
             continue  # a line between two measurements repeats the first
         seen.add(update)
-        for key, value in record.items():
-            figure, _, site = key.partition("/")
-            if site and figure in FIGURES and isinstance(value, (int, float)):
-                rows.append(
-                    {"update": int(update), "site": site, "figure": figure, "value": float(value)}
-                )
+        rows += _rows_of(record, int(update))
     if not rows:
         raise AdminError(
-            f"{path}: nothing is traced in it; train with --trace-interval 100 (or another number of updates), "
-            "--log-format json or simple, and for more updates than --log-interval"
+            f"{path}: nothing is traced in it; train with --trace-interval 100 (or another number "
+            "of updates), --log-format json or simple, and for more updates than --log-interval"
         )
+    return rows
+
+
+def _rows_of(record: dict[str, Any], update: int) -> list[dict[str, Any]]:
+    """Return the rows of one line of a log."""
+    rows = []
+    for key, value in record.items():
+        figure, _, site = key.partition("/")
+        if site and figure in FIGURES and isinstance(value, (int, float)):
+            rows.append({"update": update, "site": site, "figure": figure, "value": float(value)})
     return rows

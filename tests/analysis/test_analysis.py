@@ -10,7 +10,8 @@ from fairseq.criterions.cross_entropy import CrossEntropyCriterion
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from admin_fairseq.analysis import dependency, gradients, output_change, probe, stability
+from admin_fairseq.analysis import dependency, gradients, growth, output_change, probe, stability
+from admin_fairseq.analysis.findings import format_report
 from admin_fairseq.errors import AdminError
 from admin_fairseq.profile.fill import apply_profile
 from admin_fairseq.profile.measure import profile_omega
@@ -34,7 +35,7 @@ CRITERION = CrossEntropyCriterion(task(), False)
 
 
 def make(name, trained=False, **flags):
-    """A model in float64; ``trained``: every weight moved, LayerNorms, omegas and resweights included."""
+    """A model in float64; ``trained``: every weight moved, LayerNorms and scales included."""
     model = build(**{**MODELS[name], **flags}).double().eval()
     if trained:
         generator = torch.Generator().manual_seed(5)
@@ -56,7 +57,7 @@ def admin_at_its_start(sample, **flags):
 
 
 def reference_beta(sites, inputs):
-    """beta of Post-LN in numpy, one position at a time: x_j enters, then each later site scales it."""
+    """beta of Post-LN in numpy, position by position: x_j enters, later sites scale it."""
     rows = []
     for i in range(len(sites)):
         parts = []
@@ -87,7 +88,7 @@ def reference_beta(sites, inputs):
 @pytest.mark.parametrize("trained", [False, True])
 def test_beta_against_a_slow_reference(name, trained):
     model, sample = make(name, trained), batch()
-    found = probe.run(model, sample)
+    found = probe.run_forward(model, sample)
     for stack, sites in probe.sites_of(model).items():
         expected = reference_beta(sites, found.inputs)
         for row, values in zip(dependency.dependency(model, sample)[stack], expected):
@@ -106,7 +107,7 @@ def test_components_add_up_to_the_output(name, trained):
 def test_a_wrong_scale_is_noticed(monkeypatch):
     """What multiplies by gamma and omega alone, or forgets a scale, does not add up."""
     model = make("deepnet")
-    monkeypatch.setattr(dependency, "channel_std", lambda x, eps: torch.ones_like(x[..., :1]))
+    monkeypatch.setattr(dependency, "_channel_std", lambda x, eps: torch.ones_like(x[..., :1]))
     with pytest.raises(AdminError, match="do not|miss the output"):
         dependency.dependency(model, batch())
 
@@ -154,7 +155,9 @@ def test_long_batches_are_thinned(monkeypatch):
     model, sample = make("admin", trained=True), batch(sentences=30)
     whole = dependency.dependency(model, sample)
     monkeypatch.setattr(probe, "MAX_POSITIONS", 40)
-    assert {len(x) for inputs in probe.run(model, sample).inputs.values() for x in inputs} == {40}
+    assert {
+        len(x) for inputs in probe.run_forward(model, sample).inputs.values() for x in inputs
+    } == {40}
     thin = dependency.dependency(model, sample)
     for stack in ("encoder", "decoder"):
         assert max(row.error for row in thin[stack]) < 1e-12
@@ -162,8 +165,9 @@ def test_long_batches_are_thinned(monkeypatch):
         assert thin[stack][-1].beta != whole[stack][-1].beta
 
 
-# Liu et al., EMNLP 2020: beta at initialisation of a 6-layer encoder. The dims are those of the IWSLT'14 recipe:
-# with ffn 2048 the feed-forward entries come out at .49 (2 C F / (C + F)^2 of variance), with 1024 at .55
+# Liu et al., EMNLP 2020: beta at initialisation of a 6-layer encoder. The dims are those of the
+# IWSLT'14 recipe: with ffn 2048 the feed-forward entries come out at .49 (2 C F / (C + F)^2 of
+# variance), with 1024 at .55
 PUBLISHED_POST_LN = [0.40, 0.54, 0.38, 0.54, 0.43, 0.55, 0.50, 0.53, 0.50, 0.55, 0.54, 0.55]
 PUBLISHED_ROW_12 = [0.07, 0.12, 0.09, 0.15, 0.13, 0.20, 0.22, 0.27, 0.29, 0.39, 0.45, 0.55]
 PUBLISHED_PRE_LN = [0.27, 0.45, 0.27, 0.40, 0.25, 0.36, 0.27, 0.32, 0.25, 0.31, 0.23, 0.28]
@@ -271,7 +275,7 @@ def test_rezero_does_not_move_at_the_start():
 @given(st.lists(st.floats(1e-6, 1e3), min_size=3, max_size=8))
 def test_fits_against_numpy(changes):
     numbers = [2 * 2**k for k in range(len(changes))]
-    laws = output_change.fit(numbers, changes)
+    laws = growth.fit(numbers, changes)
     for law, x in (("O(N)", np.array(numbers, float)), ("O(log N)", np.log(numbers))):
         slope, intercept = np.polyfit(x, changes, 1)
         got_intercept, got_slope, r_squared = laws[law]
@@ -283,11 +287,11 @@ def test_fits_against_numpy(changes):
             assert r_squared == pytest.approx(
                 1 - residual / np.sum((changes - np.mean(changes)) ** 2), abs=1e-6
             )
-    assert math.isnan(output_change.fit(numbers, [0.0] * len(numbers))["O(N)"][2])
+    assert math.isnan(growth.fit(numbers, [0.0] * len(numbers))["O(N)"][2])
 
 
 def test_depth_check():
-    """The theory, as a test: Post-LN's output change exceeds Admin's, the more the deeper the model is."""
+    """The theory, as a test: Post-LN's output change exceeds Admin's, the more the deeper it is."""
     depths, seeds = (3, 6, 12, 24, 48), range(1, 5)
     sample = batch(types=200, sentences=8, source_length=20, target_length=4, padding=False)
     margins = []
@@ -394,16 +398,16 @@ def test_deep_post_ln_is_recognised_and_admin_is_not_blamed():
     report = examine(make("post-ln", **flags), sample, **flags)
     assert "the encoder depends on its last branches only" in patterns(report)
     assert "gradients vanish towards the input of the decoder" in patterns(report)
-    assert "--init-type adaptive-auto" in stability.text(
+    assert "--init-type adaptive-auto" in format_report(
         report
-    ) and "training anew" not in stability.text(report)
+    ) and "training anew" not in format_report(report)
     good = examine(admin_at_its_start(sample, **flags), sample, **flags)
-    assert good.findings == [] and "Nothing stands out" in stability.text(good)
+    assert good.findings == [] and "Nothing stands out" in format_report(good)
     assert good.changes["mine"] == good.changes["Admin"]
 
 
 def test_advice_fits_the_model():
-    """Admin is not advised to Admin, and who has trained already hears that it means to start anew."""
+    """Admin is not advised to Admin; who has trained hears that it means to start anew."""
     plain = make("post-ln")
     assert "adaptive-auto" in stability.advise_init(plain) and "anew" not in stability.advise_init(
         plain
@@ -420,8 +424,8 @@ def test_non_finite_weights_and_where_they_show():
         model.encoder.layers[1].fc2.weight[0, 0] = float("nan")
     report = examine(model, sample)
     assert patterns(report) == "weights are not finite" and report.gradients == []
-    assert "encoder.layers.1.fc2.weight" in stability.text(report)
-    assert "encoder.layers.1.ffn_residual (branch)" in stability.text(report)
+    assert "encoder.layers.1.fc2.weight" in format_report(report)
+    assert "encoder.layers.1.ffn_residual (branch)" in format_report(report)
 
 
 def test_overflow_in_the_forward_pass():
@@ -429,7 +433,7 @@ def test_overflow_in_the_forward_pass():
     with torch.no_grad():
         model.encoder.layers[1].fc1.weight.fill_(1e200)
         model.encoder.layers[1].fc2.weight.fill_(1e200)
-    text = stability.text(examine(model, sample))
+    text = format_report(examine(model, sample))
     assert (
         "the forward pass is not finite" in text
         and "encoder.layers.1.ffn_residual (branch)" in text

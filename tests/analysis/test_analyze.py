@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from admin_fairseq import cli
-from admin_fairseq.analysis import command
+from admin_fairseq.analysis.words import parse_models
 from tests.helpers import USER_DIR, run, train
 
 SHAPE = [
@@ -37,7 +37,8 @@ def checkpoints(data_bin, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     flags = ["--max-epoch", "1", "--no-epoch-checkpoints"]
     train(data_bin, folder / "admin", "--init-type", "adaptive-auto", *flags)
-    words = f"fairseq-train {data_bin} --cpu --optimizer adam --lr 1e-3 --max-tokens 400 --num-workers 0".split()
+    words = f"fairseq-train {data_bin} --cpu --optimizer adam --lr 1e-3 --max-tokens 400".split()
+    words += ["--num-workers", "0"]
     transformer = (
         "--encoder-embed-dim 16 --encoder-ffn-embed-dim 32 --encoder-layers 2 --decoder-layers 1"
     )
@@ -52,7 +53,7 @@ def checkpoints(data_bin, tmp_path_factory):
         "--save-dir",
         folder / "stock",
     )
-    # another architecture: the stock checkpoint of a convolutional model would do as well, and takes longer
+    # another architecture: a trained convolutional model would do as well, and takes longer
     state = torch.load(folder / "stock/checkpoint_last.pt", weights_only=True)
     state["cfg"]["model"].arch = "fconv"
     torch.save(state, folder / "fconv.pt")
@@ -115,9 +116,50 @@ def test_labels(tmp_path, capsys):
         "mine": "c/x.pt",
         "Admin, dim 64": "admin",
     }
-    assert command.named(words) == expected
+    assert parse_models(words) == expected
     assert "LABEL=WORD has both" in refused(capsys, "dependency", "data-bin", "--models", "=admin")
     assert "admin: twice" in refused(capsys, "dependency", "data-bin", "--models", "admin", "admin")
+
+
+ALIASES = {
+    "post-ln": ["default"],
+    "admin": ["adaptive"],
+    "rezero-postln": ["rezero_postln"],
+    "looklinear": ["looks-linear"],
+}
+
+
+def test_methods_by_all_their_names(data_bin, tmp_path):
+    words = ["pre-ln", "deepnet", "rezero", "analytic"]
+    for word, aliases in ALIASES.items():
+        words += [word, *aliases]
+    prefix = tmp_path / "d"
+    assert analyze("dependency", data_bin, *SHAPE, "--models", *words, "--out", prefix) == 0
+    betas = {}
+    for row in read(prefix)[0]:
+        betas.setdefault(row["model"], []).append(row["beta"])
+    assert list(betas) == words, "tables have the words that were given"
+    for word, aliases in ALIASES.items():
+        for alias in aliases:
+            assert betas[alias] == betas[word]
+    assert betas["post-ln"] != betas["admin"] != betas["pre-ln"]
+
+
+def test_tables_have_the_words_of_the_papers(data_bin, tmp_path):
+    words = {"default": "post-ln", "adaptive-auto": "admin", "rezero_postln": "rezero-postln"}
+    for init_type, word in words.items():
+        out = ["--init-type", init_type, "--out", tmp_path / "d"]
+        assert analyze("dependency", data_bin, *SHAPE, *out) == 0
+        assert {row["model"] for row in read(tmp_path / "d")[0]} == {word}
+
+
+def test_redraw_of_an_analysis(data_bin, tmp_path):
+    words = ["--models", "post-ln", "admin", "--out", tmp_path / "g"]
+    assert analyze("gradients", data_bin, *SHAPE, *words) == 0
+    drawn = (tmp_path / "g.png").read_bytes()
+    (tmp_path / "g.png").unlink()
+    assert analyze("redraw", tmp_path / "g") == 0
+    assert (tmp_path / "g.png").read_bytes() == drawn
 
 
 def test_the_same_seed_gives_the_same_files(data_bin, tmp_path):
@@ -235,8 +277,9 @@ def test_gradients(data_bin, tmp_path):
 
 def test_stability_with_the_flags_of_a_training(data_bin, tmp_path):
     """As a real command, with all that a fairseq-train command has in it."""
-    flags = f"""--user-dir {USER_DIR} --arch transformer_iwslt_de_en --optimizer adam --lr 5e-4 --clip-norm 0.1 --fp16
-        --save-dir {tmp_path}/run --max-epoch 3 --dropout 0.3 --criterion label_smoothed_cross_entropy""".split()
+    flags = f"""--user-dir {USER_DIR} --arch transformer_iwslt_de_en --optimizer adam --lr 5e-4
+        --clip-norm 0.1 --fp16 --save-dir {tmp_path}/run --max-epoch 3 --dropout 0.3
+        --criterion label_smoothed_cross_entropy""".split()
     out = run(
         "admin-fairseq",
         "analyze",
@@ -481,7 +524,10 @@ def test_an_empty_data_bin(data_bin, capsys, tmp_path):
     for lang in ("en", "de"):
         (tmp_path / f"train.{lang}").write_text("")
     dictionary = str(data_bin / "dict.en.txt")
-    words = f"fairseq-preprocess -s en -t de --srcdict {dictionary} --joined-dictionary --destdir data-bin --trainpref train"
+    words = (
+        f"fairseq-preprocess -s en -t de --srcdict {dictionary} --joined-dictionary "
+        "--destdir data-bin --trainpref train"
+    )
     run(*words.split(), cwd=tmp_path)
     assert "it is empty" in refused(capsys, "dependency", tmp_path / "data-bin", *SHAPE)
 
