@@ -46,7 +46,7 @@ ROOMS = {
 # room -> the rooms, beside itself and the light one, that it may import from
 MAY_IMPORT = {
     "root": [],
-    "command": ["experiments", "root"],
+    "command": ["experiments", "root", "analysis"],
     "light": [],
     "experiments": [],
     "equations": [],

@@ -1,3 +1,5 @@
+import pytest
+
 from admin_fairseq.logs import read_generation, read_log
 
 LOG = """2026-01-01 | INFO | fairseq_cli.train | Namespace({'a': 1})
@@ -9,6 +11,7 @@ LOG = """2026-01-01 | INFO | fairseq_cli.train | Namespace({'a': 1})
 2026-01-01 | INFO | train_inner | {"epoch": 2, "upda"""
 
 
+@pytest.mark.subprocess
 def test_reads_records_by_update(tmp_path):
     path = tmp_path / "train.log"
     path.write_text(LOG)
@@ -24,6 +27,7 @@ SIMPLE = """2026-01-01 03:12:06 | INFO | train_inner | epoch 001:     20 / 215 l
 """
 
 
+@pytest.mark.subprocess
 def test_reads_the_simple_format_too(tmp_path):
     path = tmp_path / "train.log"
     path.write_text(SIMPLE)

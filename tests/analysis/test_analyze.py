@@ -11,6 +11,8 @@ from admin_fairseq import cli
 from admin_fairseq.analysis.words import parse_models
 from tests.helpers import USER_DIR, run, train
 
+pytestmark = pytest.mark.subprocess
+
 SHAPE = [
     "--cpu",
     "--max-tokens",

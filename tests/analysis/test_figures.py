@@ -254,6 +254,7 @@ def test_formats_and_places(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["plain.png", "x.svg"]
 
 
+@pytest.mark.subprocess
 def test_importing_changes_no_backend_and_imports_no_torch(tmp_path):
     """As our own command does, and then somebody's notebook."""
     code = """

@@ -97,6 +97,7 @@ def test_two_evaluations_at_once_lose_nothing(tmp_path):
     }
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize("size", ["16k"])
 def test_on_a_full_disk_results_stay_as_they_were(tmp_path, size):
     """A small file system in memory; mounting one wants root."""
@@ -120,6 +121,7 @@ def test_on_a_full_disk_results_stay_as_they_were(tmp_path, size):
         subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize("name", ["train.sh", "evaluate.sh", "sweep.sh"])
 def test_help_and_unknown_flags(name, tmp_path):
     assert script(name, tmp_path, "--help").returncode == 0
@@ -154,6 +156,7 @@ def test_foreign_files_are_refused(tmp_path, content, capsys):
     assert main(["report", str(tmp_path / "none.tsv")]) == 1
 
 
+@pytest.mark.subprocess
 def test_every_init_type_from_training_to_report(tiny):  # noqa: F811
     """Two epochs each, averaged, translated, scored against the raw text, reported."""
     types = [

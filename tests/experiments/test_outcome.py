@@ -110,6 +110,7 @@ def test_a_recipe_may_say_what_its_runs_reach(tmp_path, known_unigram):
     assert outcome.judge(short)["state"] == "done"
 
 
+@pytest.mark.subprocess
 def test_a_run_whose_data_is_gone_keeps_its_verdict(tmp_path, monkeypatch):
     def bits(data_bin, *_):
         if data_bin == "gone":
@@ -128,6 +129,7 @@ def test_a_run_whose_data_is_gone_keeps_its_verdict(tmp_path, monkeypatch):
         outcome.judge(gone)
 
 
+@pytest.mark.subprocess
 def test_unigram_bits_against_a_count_by_hand(data_bin):
     tokens = {}
     for split in ("train", "valid"):
@@ -139,6 +141,7 @@ def test_unigram_bits_against_a_count_by_hand(data_bin):
     assert unigram_bits(data_bin, "en", "de") == pytest.approx(expected)
 
 
+@pytest.mark.subprocess
 def test_tokens_are_those_that_fairseq_reads(data_bin):
     words = Dictionary.load(str(data_bin / "dict.de.txt"))
     for split in ("train", "valid", "test"):
@@ -152,6 +155,7 @@ def test_tokens_are_those_that_fairseq_reads(data_bin):
         assert found + [0] * (len(expected) - len(found)) == expected
 
 
+@pytest.mark.subprocess
 def test_other_and_damaged_data_is_named(data_bin, tmp_path):
     for ending in ("idx", "bin"):
         name = f"train.en-de.de.{ending}"
@@ -171,6 +175,7 @@ def test_other_and_damaged_data_is_named(data_bin, tmp_path):
         count_tokens(tmp_path / "none")
 
 
+@pytest.mark.subprocess
 def test_data_of_another_kind_is_refused_before_training(data_bin, tmp_path):
     copy = tmp_path / "data-bin"
     shutil.copytree(data_bin, copy)

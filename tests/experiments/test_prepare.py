@@ -129,6 +129,7 @@ def check_data_bin(out, source, target, texts):
     ).read_bytes()
 
 
+@pytest.mark.subprocess
 def test_iwslt14(tmp_path):
     raw = iwslt14(tmp_path / "in")
     result = prepare(tmp_path, "iwslt14_de-en")
@@ -161,6 +162,7 @@ def test_iwslt14(tmp_path):
     )
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize("target,commentary", [("de", "v12"), ("de", "v9"), ("fr", "v9")])
 def test_wmt14(tmp_path, target, commentary):
     raw = wmt14(tmp_path / "in", target, commentary=commentary)
@@ -204,6 +206,7 @@ def test_wmt14(tmp_path, target, commentary):
     check_data_bin(out, "en", target, last)
 
 
+@pytest.mark.subprocess
 def test_a_generated_corpus_is_left_as_it_is(tmp_path):
     """The quick start's, smaller: as the commands of subword-nmt and fairseq make it."""
     text = (RECIPES / "quickstart.ini").read_text(encoding="utf-8")

@@ -88,6 +88,7 @@ def prepare(tmp_path, name="iwslt14_de-en", dest="out", jobs=1):
     )
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize("name", ["iwslt14_de-en", "wmt14_en-de"])
 def test_killed_before_every_renaming_it_ends_with_the_same_files(tmp_path, name):
     iwslt14(tmp_path / "in", pairs=120) if name.startswith("iwslt") else wmt14(
@@ -121,6 +122,7 @@ def test_killed_before_every_renaming_it_ends_with_the_same_files(tmp_path, name
     assert files(tmp_path / "killed") == files(tmp_path / "out")
 
 
+@pytest.mark.subprocess
 def test_killed_amid_a_stage_its_workers_end_and_no_part_is_taken_for_whole(tmp_path):
     iwslt14(tmp_path / "in", pairs=8000)
     script = [
@@ -149,6 +151,7 @@ def test_killed_amid_a_stage_its_workers_end_and_no_part_is_taken_for_whole(tmp_
     assert files(tmp_path / "alone") == files(tmp_path / "out"), "as many processes as one likes"
 
 
+@pytest.mark.subprocess
 def test_killed_while_binarising_nothing_is_left_that_writes(tmp_path):
     iwslt14(tmp_path / "in")
     script = ["bash", str(SCRIPTS / "prepare_iwslt14_de-en.sh"), *words(tmp_path, "iwslt14_de-en")]
@@ -263,6 +266,7 @@ def test_sides_that_are_not_aligned_and_empty_files(tmp_path):
     assert prepare(tmp_path, "multi30k_en-de").returncode == 0
 
 
+@pytest.mark.subprocess
 def test_a_full_disk(tmp_path):
     iwslt14(tmp_path / "in", pairs=2500)
     disk = tmp_path / "disk"
@@ -319,6 +323,7 @@ def test_mistakes_in_flags_and_recipes(tmp_path):
     )
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize(
     "package, name", [("subword_nmt", "iwslt14_de-en"), ("num2words", "quickstart")]
 )

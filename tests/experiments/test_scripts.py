@@ -21,6 +21,8 @@ from tests.experiments.report_runs import row, write_run
 from tests.helpers import REPOSITORY
 from tests.profiles import made_up
 
+pytestmark = pytest.mark.subprocess
+
 SCRIPTS = REPOSITORY / "scripts"
 
 

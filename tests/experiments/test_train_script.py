@@ -235,6 +235,7 @@ def test_everything_wrong_in_a_recipe_is_said_at_once(tmp_path):
             recipes.read_recipe(tmp_path / "x.ini", recipes.TO_TRAIN)
 
 
+@pytest.mark.subprocess
 def test_dry_run_of_the_grid_without_warm_up(tiny):
     out = script(
         "sweep.sh", tiny, "tiny.ini", "--data", "data", "--cpu", "--no-warmup-grid", "--dry-run"
@@ -273,6 +274,7 @@ def test_several_machines_want_a_master(tmp_path):
     assert record.flag_of(words, "--distributed-world-size") == "16"
 
 
+@pytest.mark.subprocess
 def test_mistakes_in_flags_are_named_together(tiny):
     result = script(
         "train.sh",
@@ -340,6 +342,7 @@ def test_goes_on_from_the_newest_whole_checkpoint(tmp_path):
     assert not (tmp_path / "checkpoint_best.pt").exists()
 
 
+@pytest.mark.subprocess
 def test_killed_and_started_again_ends_as_undisturbed(tiny):
     """To the bit, in a later epoch than the first and in the middle of it."""
     import torch
@@ -392,6 +395,7 @@ def test_killed_and_started_again_ends_as_undisturbed(tiny):
     assert other.returncode == 0 and "already" in other.stdout, "what is done stays done"
 
 
+@pytest.mark.subprocess
 def test_a_folder_in_use_names_the_process_and_the_way_out(tmp_path):
     holder = subprocess.Popen(["flock", "--no-fork", str(tmp_path / "lock"), "sleep", "60"])
     try:
@@ -418,6 +422,7 @@ def _is_ours(pid, folder):
         return False
 
 
+@pytest.mark.subprocess
 def test_a_sweep_goes_on_after_a_diverged_run(tiny):
     """At a learning rate of 1e30 weights are not finite after a few updates."""
     flags = [
@@ -477,6 +482,7 @@ def test_a_data_bin_of_another_corpus_is_refused(tmp_path):
         runs.check_corpus(tmp_path, recipe, str(tmp_path / "data"))
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_a_sweep_goes_on_after_a_failed_run(tiny, jobs):
     """The first run's folder holds a run with another command."""
