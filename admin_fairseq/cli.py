@@ -242,27 +242,6 @@ def _positive(text: str) -> int:
     return value
 
 
-def import_user_dir(path: str) -> None:
-    """Import a user's own user-dir, as fairseq's commands do; this plugin's own is here already.
-
-    Raises:
-        AdminError: naming it, if it cannot be imported.
-    """
-    from fairseq import utils
-
-    if os.path.basename(os.path.normpath(path)) == __package__:
-        return
-    try:
-        utils.import_user_module(Namespace(user_dir=path))
-    except AdminError:
-        raise
-    except FileNotFoundError as error:
-        raise AdminError(f"--user-dir {path}: cannot be imported: no such folder") from error
-    except Exception as error:  # whatever the user's code raises
-        reason = f"{type(error).__name__}: {error}"
-        raise AdminError(f"--user-dir {path}: cannot be imported: {reason}") from error
-
-
 def _parse(words: list[str]) -> Namespace:
     """Return the flags; those after ``--`` are ``extra``, for subcommands that hand them on."""
     parser = build_parser()
@@ -305,6 +284,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             _register_plugin()
         _log_to_stderr()
         if getattr(args, "user_dir", None):
+            from .user_dir import import_user_dir
+
             import_user_dir(args.user_dir)
         return args.run(args) or 0
     except AdminError as error:

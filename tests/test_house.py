@@ -27,6 +27,7 @@ ROOMS = {
             "plots",
             "program",
             "sites",
+            "user_dir",
             "version",
         ],
         *["profile", "profile.checks", "profile.command", "profile.data", "profile.file"],
