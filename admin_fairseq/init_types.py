@@ -272,11 +272,6 @@ def methods_that_store(scale: str) -> str:
     return ", or ".join(always + with_a_flag)
 
 
-def is_adaptive(cfg: Any) -> bool:
-    """Whether the omegas of a model with these flags come from a profile."""
-    return method_of(cfg).needs_profile
-
-
 def closed_form(cfg: Any, stack: str) -> float:
     """Return the scale that all sites of a stack start with by formula."""
     scale = method_of(cfg).closed_form

@@ -4,8 +4,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Optional
 
-from ..sites import first_sites as first_sites
-from ..sites import stack_of as stack_of
+from ..sites import stack_of
 
 
 @dataclass

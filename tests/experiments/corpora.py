@@ -203,3 +203,20 @@ def files(folder):
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.suffix != ".log" and path.parent.name != "stages"
     }
+
+
+def preparation(folder, name, dest="out", **changed):
+    """The flags that prepare a small recipe, made if need be, of the archives in ``folder/in``.
+
+    Args:
+        changed: keys of the recipe's [data] section with other values.
+    """
+    own = folder / f"{name}.ini"
+    if not own.exists():
+        recipe(own, name, **changed)
+    known = folder / "manifest.ini"
+    if not known.exists():
+        manifest(known, folder / "in")
+    pairs = [("--recipe", own), ("--manifest", known), ("--from", folder / "in")]
+    pairs.append(("--dest", folder / dest))
+    return [str(word) for pair in pairs for word in pair]

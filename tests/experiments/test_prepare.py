@@ -16,7 +16,7 @@ from tests.experiments.corpora import (
     environment,
     files,
     iwslt14,
-    manifest,
+    preparation,
     recipe,
     text_of,
     wmt14,
@@ -27,22 +27,8 @@ SUBWORD_NMT = str(Path(sys.executable).parent / "subword-nmt")
 
 def prepare(tmp_path, name, merges=60, dest="out", flags=()):
     """Run prepare_NAME.sh on the archives in tmp_path/in."""
-    own = tmp_path / f"{name}.ini"
-    if not own.exists():
-        recipe(own, name, **({"valid": "every 7"} if name == "wmt14_en-fr" else {}))
-    known = tmp_path / "manifest.ini"
-    if not known.exists():
-        manifest(known, tmp_path / "in")
-    words = [
-        "--recipe",
-        own,
-        "--manifest",
-        known,
-        "--from",
-        tmp_path / "in",
-        "--dest",
-        tmp_path / dest,
-    ]
+    changed = {"valid": "every 7"} if name == "wmt14_en-fr" else {}
+    words = preparation(tmp_path, name, dest, **changed)
     return bash(f"prepare_{name}.sh", *words, "--merges", merges, "--jobs", 1, *flags)
 
 

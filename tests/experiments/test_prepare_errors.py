@@ -18,6 +18,7 @@ from tests.experiments.corpora import (
     files,
     iwslt14,
     manifest,
+    preparation,
     recipe,
     sentences,
     tar,
@@ -63,23 +64,8 @@ sys.exit(os.waitstatus_to_exitcode(status))
 
 
 def words(tmp_path, name, dest="out", jobs=1):
-    own = tmp_path / f"{name}.ini"
-    if not own.exists():
-        recipe(own, name)
-    known = tmp_path / "manifest.ini"
-    if not known.exists():
-        manifest(known, tmp_path / "in")
-    flags = [
-        "--recipe",
-        own,
-        "--manifest",
-        known,
-        "--from",
-        tmp_path / "in",
-        "--dest",
-        tmp_path / dest,
-    ]
-    return [str(word) for word in [*flags, "--merges", 40, "--jobs", jobs]]
+    flags = preparation(tmp_path, name, dest)
+    return [*flags, "--merges", "40", "--jobs", str(jobs)]
 
 
 def prepare(tmp_path, name="iwslt14_de-en", dest="out", jobs=1):

@@ -1,7 +1,6 @@
 """Learning curves of runs, from their logs: drawn, and compared by updates to the common loss."""
 
 import logging
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 from pathlib import Path
@@ -108,12 +107,6 @@ def draw(path: Path, curves: Mapping[str, Curve]) -> None:
     # matplotlib takes longer to import than a report without figures takes to write
     from ... import plots
 
-    part = path.with_name(f"{path.name}.part.png")
-    try:
-        plots.save_figure(
-            part,
-            lambda axis: plots.draw_curves(axis, curves, "validation nll per token (bits)"),
-        )
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    plots.save_figure(
+        path, lambda axis: plots.draw_curves(axis, curves, "validation nll per token (bits)")
+    )
