@@ -8,9 +8,16 @@ import pytest
 from fairseq.data import Dictionary, data_utils
 from sacremoses import MosesPunctNormalizer, MosesTokenizer
 
+from admin_fairseq.errors import AdminError
 from admin_fairseq.experiments.corpus.manifest import read_manifest
 from admin_fairseq.experiments.corpus.numbers_and_dates import make_pairs
-from admin_fairseq.experiments.recipe import RECIPES, TO_PREPARE, read_recipe, recipe_names
+from admin_fairseq.experiments.recipe import (
+    RECIPES,
+    TO_PREPARE,
+    TO_TRAIN,
+    read_recipe,
+    recipe_names,
+)
 from tests.experiments.corpora import (
     bash,
     environment,
@@ -277,7 +284,18 @@ def test_published_counts(tmp_path):
 
 
 def test_shipped_recipes_are_read_and_name_known_archives():
-    recipes = {name: read_recipe(name, TO_PREPARE).data for name in recipe_names()}
+    on_data_of = {
+        "figures": "quickstart",
+        "init_types-quickstart": "quickstart",
+        "init_types-multi30k": "multi30k_en-de",
+    }
+    names = set(recipe_names()) - set(on_data_of)
+    recipes = {name: read_recipe(name, TO_PREPARE).data for name in names}
+    for name, other in on_data_of.items():
+        trained = read_recipe(name, TO_TRAIN)
+        assert (trained.source, trained.target) == (recipes[other].source, recipes[other].target)
+        with pytest.raises(AdminError, match="train is missing"):
+            read_recipe(name, TO_PREPARE)
     assert {"iwslt14_de-en", "multi30k_en-de", "wmt14_en-de", "wmt14_en-fr"} <= set(recipes)
     archives = read_manifest()
     for name, found in recipes.items():
