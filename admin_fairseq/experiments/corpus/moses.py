@@ -5,8 +5,9 @@ The papers' corpora went through them (github.com/moses-smt/mosesdecoder, script
 lists of abbreviations are sacremoses'. A function has the name of a script. Lines come and go
 without their line feed; the scripts read whole files, so a rule may see it where it matters.
 
-Unicode's properties are those of the ``regex`` package, Perl's those of its own version: they
-differ in characters that a newer Unicode added.
+Two things differ. Unicode's properties are those of the ``regex`` package, Perl's those of its own
+version: characters that a newer Unicode added, and 38 combining letters that it made alphabetic.
+And a line with the very word DOTMULTI before a full stop, which is the script's mark for dots.
 """
 
 import functools
@@ -69,10 +70,7 @@ def normalize_punctuation(line: str, lang: str) -> str:
     line = _CLOSED.sub(r")\1", line).replace("( ", "(").replace(" )", ")")
     line = _PER_CENT.sub(r"\1%", line).replace(" :", ":").replace(" ;", ";")
     line = line.replace("`", "'").replace("''", ' " ')
-    if not line.isascii():
-        line = _plain(line)
-    else:
-        line = _single_spaced(line)
+    line = _single_spaced(line) if line.isascii() else _plain(line)
     if lang == "en":
         line = _QUOTE_STOP.sub(r'\1"', line)
     elif lang not in ("cs", "cz"):
@@ -187,7 +185,7 @@ class Tokenizer:
         if _BLANK.fullmatch(line):
             return line
         text = self._separated(line)
-        if ".." in text or "DOTMULTI." in text:
+        if ".." in text:
             text = _DOTS.sub(r" DOTMULTI\1", text)
             text = _MARKED_DOTS.sub(_dot_marks, text)
         if "," in text:
@@ -257,7 +255,7 @@ def _dots(found: "re.Match[str]") -> str:
     return "." * (len(found[1]) // len("DOT"))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _prefixes(lang: str) -> Mapping[str, bool]:
     """Return a language's abbreviations -> whether they are so before a number only."""
     found = {}
