@@ -42,7 +42,7 @@ COLUMNS = {
     "diverged": Column("text", "at update n: reason; empty if it did not"),
     "valid_nll": Column("float", "last validation loss, bits a token"),
     "bleu": Column("float", "tokenised BLEU, as fairseq prints it"),
-    "bleu_split": Column("float", "the same with compounds split at hyphens, as tensor2tensor"),
+    "bleu_split": Column("float", "the same, @-@ joined, compounds split as tensor2tensor does"),
     "sacrebleu": Column("float", "detokenised, against the raw reference"),
     "chrf": Column("float", "detokenised, against the raw reference"),
     "bleu_signature": Column("text", "of sacreBLEU, as the next two"),
