@@ -4,6 +4,7 @@
 - ``command``     ``admin-fairseq prepare``
 - ``pipeline``    the stages of a corpus, one after the other
 - ``stages``      a stage: done only if its output is whole, of the same input and settings
+- ``check``       ``prepare --check``: what preparing would stumble over
 - ``fetch``       the files that a recipe names: found or downloaded, and compared
 - ``manifest``    what is known of each archive (manifest.ini): addresses, bytes, checksums
 - ``download``    fetch an archive, resumed where it stopped
