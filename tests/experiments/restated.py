@@ -17,6 +17,7 @@ from tests.experiments.corpora import text_of
 from tests.experiments.perl import SCRIPTS, perl
 
 SUBWORD_NMT = str(Path(sys.executable).parent / "subword-nmt")
+PERLS_SPACES = "[\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+"  # its \s
 SEGMENTS = r"""grep '<seg id' | sed -e 's/<seg id="[0-9]*">\s*//g' -e 's/\s*<\/seg>\s*//g'"""
 STRAIGHT = r"""sed -e "s/’/'/g" """
 TALKS = """grep -v '<url>' | grep -v '<talkid>' | grep -v '<keywords>' | sed -e 's/<title>//g' \\
@@ -67,7 +68,7 @@ class Restated:
         factored = any("|" in side[0] for side in sides)
         for pair in zip(*sides):
             pair = [line if factored else line.replace("|", "") for line in pair]
-            pair = [re.sub(r"^ | $", "", re.sub(r"\s+", " ", line)) for line in pair]
+            pair = [re.sub(r"^ | $", "", re.sub(PERLS_SPACES, " ", line)) for line in pair]
             counts = [len(line.split(" ")) for line in pair]
             too_long = [re.search(r"[^\s|]{1001}", line) for line in pair]
             if "" in pair or any(too_long) or max(counts) > high or min(counts) < low:

@@ -21,6 +21,7 @@ LINES = [
     json.loads(line)
     for line in (REPOSITORY / "tests" / "golden" / "moses.jsonl").read_text().split("\n")[:-1]
 ]
+SHARED = REPOSITORY.parent / "shared" / "moses" / "lines.jsonl"
 PIECES = (
     "a b The art. Dr. No. z.B. p.m. 5 3. 1,000 , . .. ... ' '' \" “ ” „ ‘ ’ ` – — - « » ( ) [ ] < "
     "> & | % $ @ / : ; ? ! ² Ⅳ º ä É İ Σ क्षि 中文 ٣ 😀 𝒜 Ⓐ x's n'x 5's l’é d’a ’90s .\" .' .) ,\" "
@@ -41,6 +42,22 @@ def test_recorded_lines(line):
     assert moses.Tokenizer(lang, aggressive=True).tokenize(source) == line["aggressive"]
     assert moses.Tokenizer(lang, aggressive=True).tokenize(line["printable"]) == line["prepared"]
     assert moses.lowercase(tokens) == line["lowercased"]
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="needs lines.jsonl beside the clone")
+def test_shared_lines():
+    for text in SHARED.read_text(encoding="utf-8").splitlines():
+        line = json.loads(text)
+        lang, source = line["lang"], line["source"]
+        printable = moses.remove_non_printing(moses.normalize_punctuation(source, lang))
+        made = {
+            "tokenizer": moses.Tokenizer(lang, escape=False).tokenize(source),
+            "tokenizer_escaped": moses.Tokenizer(lang).tokenize(source),
+            "normalised_printable_aggressive": moses.Tokenizer(lang, True, False).tokenize(
+                printable
+            ),
+        }
+        assert made == {name: line[name] for name in made}
 
 
 def test_what_the_stage_makes_of_a_line():

@@ -4,8 +4,10 @@ import re
 from typing import Optional
 
 from ...errors import AdminError
+from .moses import SPACE
 
 _LONGEST_WORD = 1000  # characters
+_WORD = re.compile(f"[^{SPACE}]+")
 _BLANK_FACTOR = re.compile(r"[ |]\|")
 _Pair = tuple[str, str]
 
@@ -35,10 +37,7 @@ class Cleaner:
         """
         if self._factored is None:
             self._factored = "|" in source or "|" in target
-        without_bars = self._rewrite and not self._factored
-        sides = []
-        for line in (source, target):
-            sides.append((line.replace("|", "") if without_bars else line).split())
+        sides = self._words(source), self._words(target)
         if not self._keeps(*sides):
             return None
         if not self._rewrite:
@@ -52,16 +51,21 @@ class Cleaner:
                 )
         return cleaned
 
+    def _words(self, line: str) -> list[str]:
+        if self._rewrite and not self._factored and "|" in line:
+            line = line.replace("|", "")
+        # Python's split takes the separators \x1c to \x1f as well, which no printable line has
+        return line.split() if line.isprintable() else _WORD.findall(line)
+
     def _keeps(self, left: list[str], right: list[str]) -> bool:
         if not left or not right:
             return False
         shorter, longer = sorted((len(left), len(right)))
         if shorter < self._low or longer > self._high or longer / shorter > self._ratio:
             return False
-        return not any(self._is_too_long(word) for word in left + right)
-
-    def _is_too_long(self, word: str) -> bool:
-        if len(word) <= _LONGEST_WORD:
-            return False
-        factors = word.split("|") if self._factored else [word]
-        return max(map(len, factors)) > _LONGEST_WORD
+        words = left + right
+        if max(map(len, words)) <= _LONGEST_WORD:
+            return True
+        if self._factored:
+            words = "|".join(words).split("|")
+        return max(map(len, words)) <= _LONGEST_WORD

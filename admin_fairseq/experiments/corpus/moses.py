@@ -18,10 +18,10 @@ from collections.abc import Mapping
 import regex
 from sacremoses.corpus import NonbreakingPrefixes
 
-# Perl's \s: Python's has the four separators \x1c to \x1f as well
-_SPACE = "\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
-_BLANK = re.compile(f"[{_SPACE}]*")
-_SPACES = re.compile(f"[{_SPACE}]+")
+# Perl's \s, in a class of characters: Python's has the four separators \x1c to \x1f as well
+SPACE = "\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+_BLANK = re.compile(f"[{SPACE}]*")
+_SPACES = re.compile(f"[{SPACE}]+")
 _CONTROLS = re.compile("[\x00-\x1f]")
 _SEVERAL = re.compile(" {2,}")
 
