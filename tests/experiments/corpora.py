@@ -137,7 +137,7 @@ def iwslt14(folder, pairs=120, per_test=6, hard=()):
 def wmt14(folder, target, pairs=40, commentary="v12", hard=()):
     """The archives of WMT'14 English to ``target``, nested as on the server; see ``iwslt14``.
 
-    dev.tgz has newstest2013 twice, as the real one: as SGML, and as plain text.
+    dev.tgz has newstest2013 as plain text, and beside it SGML of that name with another text.
     """
     folder.mkdir(parents=True, exist_ok=True)
     pair, langs = f"{target}-en", ("en", target)
