@@ -1,7 +1,7 @@
 """The Perl scripts of Moses, where a machine has them: MOSES_SCRIPTS=mosesdecoder/scripts pytest.
 
-github.com/moses-smt/mosesdecoder. No package brings them as they are since 2018: mosestokenizer 1.2.1
-has a tokenizer.perl of before, and neither remove-non-printing-char.perl nor clean-corpus-n.perl.
+github.com/moses-smt/mosesdecoder. No package brings them as they are since 2018: mosestokenizer's
+tokenizer.perl is older, and it has neither remove-non-printing-char.perl nor clean-corpus-n.perl.
 """
 
 import os
