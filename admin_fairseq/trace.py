@@ -37,7 +37,7 @@ from .sites import branch_matrices, named_sites, stack_of
 
 def trace_training(model: nn.Module, args: Namespace, task: Any) -> None:
     """Have what ``task`` trains ``model`` with measured and logged, in the first process only."""
-    tracer = _Tracer(model, args.trace_interval, getattr(args, "log_interval", None))
+    tracer = Tracer(model, args.trace_interval, getattr(args, "log_interval", None))
     train_step, optimizer_step = task.train_step, task.optimizer_step
 
     def traced_train_step(
@@ -62,7 +62,7 @@ def trace_training(model: nn.Module, args: Namespace, task: Any) -> None:
     task.train_step, task.optimizer_step = traced_train_step, traced_optimizer_step
 
 
-class _Tracer:
+class Tracer:
     """Measures at the sites when it is due, and logs what it measured last.
 
     ``update_num`` is fairseq's: the number of updates before this one.
