@@ -1,4 +1,4 @@
-"""Mistakes that the user can mend: one message, the way out, no traceback."""
+"""Mistakes that the user can correct: one message, the way out, no traceback."""
 
 import logging
 import sys

@@ -12,13 +12,12 @@ s_i = omega_i in R^C, learnable. fairseq's tensors are T x B x C; any shape that
 
 from __future__ import annotations
 
-from typing import Union
+from typing import Any, Union
 
 import torch
 from torch import Tensor, nn
 
-from .sites import branch_matrices as branch_matrices
-from .sites import named_sites as named_sites
+from . import moved
 
 _Scale = Union[float, Tensor]
 
@@ -129,3 +128,7 @@ class ReZeroResidual(Residual):
     def forward(self, branch: Tensor, shortcut: Tensor) -> Tensor:
         """Return ``shortcut + resweight * branch``; all T x B x C."""
         return torch.addcmul(shortcut, branch, self.branch_scale)
+
+
+def __getattr__(name: str) -> Any:
+    return moved.name_of(__name__, name)

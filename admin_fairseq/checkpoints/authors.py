@@ -33,7 +33,7 @@ from ..weights import Weights
 from .assemble import assemble, cfg_of
 from .output import check_output
 from .read import State, load_checkpoint, save_checkpoint
-from .rebuild import current_names, rebuild
+from .rebuild import rebuild_and_rename
 
 logger = logging.getLogger(__name__)
 
@@ -76,10 +76,9 @@ def import_checkpoint(path: str, output: str, force: bool = False) -> None:
     check_output(output, [path], force)
     state = read(path)
     args = _our_args(state.get("args"), path)
-    weights = _our_weights(state["model"], args)
-    model = rebuild(args, weights, path)
+    _, weights = rebuild_and_rename(args, _our_weights(state["model"], args), path)
     updates = _updates(state)
-    kept = assemble(cfg_of(args), current_names(model, weights), [{"num_updates": updates}])
+    kept = assemble(cfg_of(args), weights, [{"num_updates": updates}])
     save_checkpoint(kept, output)
     logger.info(
         "%d-%d, --init-type %s, %d updates: written to %s (without the optimizer's state)",

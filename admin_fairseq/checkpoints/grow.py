@@ -22,7 +22,7 @@ from .assemble import assemble, cfg_of
 from .dictionaries import load_dictionary, task_of
 from .output import check_output
 from .read import State, load_checkpoint, save_checkpoint
-from .rebuild import current_names, rebuild, stored_args
+from .rebuild import rebuild, rebuild_and_rename, stored_args
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def grow_vocabulary(
     state = load_checkpoint(path)
     args = stored_args(state, path)
     _check_can_grow(state, args, path)
-    weights = current_names(rebuild(args, state["model"], path), state["model"])
+    _, weights = rebuild_and_rename(args, state["model"], path)
     languages = _languages_of(args, old_data, new_data)
     old = _dictionaries(old_data, languages, "--old")
     new = _dictionaries(new_data, languages, "--new")

@@ -85,6 +85,17 @@ def rebuild(
     Raises:
         AdminError: naming ``path`` and every weight that does not fit.
     """
+    model, _ = rebuild_and_rename(args, weights, path, task)
+    return model
+
+
+def rebuild_and_rename(
+    args: Namespace, weights: Weights, path: str, task: Optional[Any] = None
+) -> tuple[BaseFairseqModel, Weights]:
+    """Return what :func:`rebuild` does, and the weights under the names of today's fairseq.
+
+    Those keep the dtypes of the file, which the model's own do not.
+    """
     if task is None:
         task = stand_in_task(weights, path)
     check_sizes(vars(args), weights, path)
@@ -97,15 +108,15 @@ def rebuild(
         raise AdminError(
             f"{path}: no model can be built from its flags: {error}"
         ) from error.__cause__
-    weights = current_names(model, weights)
+    renamed = _current_names(model, weights)
     raise_all(
-        f"{path} does not fit the data or its own flags:", differences(model.state_dict(), weights)
+        f"{path} does not fit the data or its own flags:", differences(model.state_dict(), renamed)
     )
-    model.load_state_dict(weights)
-    return model
+    model.load_state_dict(renamed)
+    return model, renamed
 
 
-def current_names(model: BaseFairseqModel, weights: Weights) -> Weights:
+def _current_names(model: BaseFairseqModel, weights: Weights) -> Weights:
     """Return weights under the names of today's fairseq, without what 0.12.2 stored twice.
 
     Raises:

@@ -9,7 +9,7 @@ from admin_fairseq.checkpoints import load_checkpoint
 from admin_fairseq.profile import file as profile_file
 from admin_fairseq.profile import first_step
 from admin_fairseq.profile.measure import profile_omega
-from admin_fairseq.residual import named_sites
+from admin_fairseq.sites import named_sites
 from tests.helpers import TRAIN_FLAGS, USER_DIR, adaptive, batch, run, train
 
 TWO = """--cpu --ddp-backend legacy_ddp --distributed-backend gloo --distributed-init-method env://
