@@ -13,6 +13,8 @@ fi
 source "$here/setup_env.sh"
 setup_env recipes,test
 cd "$here/.."
+# nproc heeds this variable, so the cores are counted before it is set
+cores=$(env -u OMP_NUM_THREADS nproc)
 export OMP_NUM_THREADS=1
 if [ $# -gt 0 ]; then
     exec python -m pytest "$@"
@@ -26,6 +28,6 @@ mypy
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 export COVERAGE_FILE=$folder/coverage
-coverage run -m pytest -n "$(nproc)" --dist loadscope --durations 60 --durations-min 5
+coverage run -m pytest -n "$cores" --dist loadscope --durations 60 --durations-min 5
 coverage combine --quiet "$folder"
 coverage report
