@@ -62,6 +62,7 @@ def _fields(text: str) -> dict[str, Any]:
 def _number(value: Any) -> Any:
     if not isinstance(value, str):
         return value
+    # int first: num_updates is a key, and is compared with whole numbers
     for kind in (int, float):
         try:
             return kind(value)
@@ -86,4 +87,5 @@ def read_generation(path: StrPath) -> tuple[list[str], list[str]]:
             elif match:
                 _score, _tab, text = match[3].partition("\t")
                 hypotheses.setdefault(int(match[2]), text)
+    # fairseq prints batch by batch, sentences of like length together
     return _in_order(references), _in_order(hypotheses)

@@ -17,6 +17,7 @@ from typing import Union
 import torch
 from torch import Tensor, nn
 
+# both were defined here once, and code of that time imports them from here
 from .sites import branch_matrices as branch_matrices
 from .sites import named_sites as named_sites
 
@@ -73,6 +74,7 @@ class OmegaResidual(Residual):
 
     def forward(self, branch: Tensor, shortcut: Tensor) -> Tensor:
         """Return ``branch + omega * shortcut``; all T x B x C."""
+        # one kernel: the product of omega and shortcut is never written to memory
         return torch.addcmul(branch, shortcut, self.omega)
 
     def extra_repr(self) -> str:
