@@ -30,6 +30,7 @@ def apply_profile(model: nn.Module, profile: Profile) -> None:
     missing = [name for name in sites if name not in profile.sites]
     foreign = [name for name in profile.sites if name not in sites]
     plain = [name for name in sites if name not in omegas]
+    # all is looked at before anything is filled
     if missing or foreign or plain:
         raise AdminError(
             f"the profile does not fit the model:{_depths(profile.sites, sites)}"
