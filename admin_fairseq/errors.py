@@ -13,12 +13,12 @@ WHILE_HANDLING = "\nDuring handling of the above exception, another exception oc
 
 def printable(text: str) -> str:
     """Return text without what a terminal would obey: a file may hold escape sequences."""
-    return "".join(
-        character
-        if character.isprintable() or character in "\n\t"
-        else character.encode("unicode_escape").decode()
-        for character in text
-    )
+    shown = []
+    for character in text:
+        if not character.isprintable() and character not in "\n\t":
+            character = character.encode("unicode_escape").decode()
+        shown.append(character)
+    return "".join(shown)
 
 
 class PrintableFormatter(logging.Formatter):

@@ -28,8 +28,10 @@ def read_log(path: StrPath) -> tuple[list[Record], list[Record]]:
         with open(path, encoding="utf-8") as file:
             for line in file:
                 match = _RECORD.search(line)
-                record = _record(match[1], match[2]) if match else {}
-                if match and "num_updates" in record:
+                if match is None:
+                    continue
+                record = _record(match[1], match[2])
+                if "num_updates" in record:
                     records = train if match[1] == "train_inner" else valid
                     records[record["num_updates"]] = record
     except FileNotFoundError:

@@ -25,8 +25,7 @@ def compare(
     """Compare logits of the folded model with the model's on a made-up batch, in float64.
 
     Twice: folded without rounding, which has to be exact, and as it will be stored. Storing rounds
-        the
-    weights that were changed to their type once more. That moves the logits by about as much as
+    the weights that were changed to their type once more. That moves the logits by about as much as
     rounding any weights does, which is measured beside it: random changes of at most half a unit in
     the last place. Ten times that is the limit.
 

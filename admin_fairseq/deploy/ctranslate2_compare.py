@@ -45,7 +45,10 @@ def compare(
     translator = ctranslate2.Translator(folder, device="cpu")
     texts = []
     for dictionary, rows in zip(words, tokens):
-        texts.append([[dictionary[token] for token in row] for row in rows])
+        lines = []
+        for row in rows:
+            lines.append([dictionary[token] for token in row])
+        texts.append(lines)
     scores = translator.score_batch(*texts)
     difference = (torch.tensor([score.log_probs for score in scores]) - expected).abs()
     logger.info(

@@ -14,7 +14,7 @@ No LayerNorm precedes the first site, so that s_0 = omega_1 takes one of three r
     a   into the LayerNorm of the embedding (``--layernorm-embedding``): no new parameters
     b   omega_1 is all ones (``--freeze-first-omega``, or no omega at all): nothing to do
     c   into copies of its own: an embedding that is no longer tied, and a learned table of
-    positions
+        positions
 
 The input of every LayerNorm is what it was, so this is exact but for rounding. It is computed in
 float64.

@@ -69,10 +69,9 @@ def append(path: StrPath, rows: Sequence[Row]) -> None:
     """
     path = os.path.abspath(path)
     with locked(path + ".lock"):
+        before = read(path) if os.path.exists(path) else []
         known = {}
-        for row in read(path) if os.path.exists(path) else []:
-            known[row["run"], row["subset"]] = row
-        for row in rows:
+        for row in [*before, *rows]:
             known[row["run"], row["subset"]] = row
         lines = ["\t".join(COLUMNS)]
         for row in known.values():

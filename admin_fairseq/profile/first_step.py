@@ -194,5 +194,8 @@ def share_from_first_process(model: Any, profile: Optional[Profile]) -> dict[str
         torch.distributed.broadcast(shared, src=0)
         values = shared.tolist()
     omegas = dict(zip(names, values))
-    apply_profile(model, Profile(OrderedDict((name, SiteProfile(omegas[name])) for name in names)))
+    sites: OrderedDict[str, SiteProfile] = OrderedDict()
+    for name, omega in omegas.items():
+        sites[name] = SiteProfile(omega)
+    apply_profile(model, Profile(sites))
     return omegas

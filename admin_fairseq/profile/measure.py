@@ -160,7 +160,9 @@ def variance(x: Tensor, keep: Optional[Tensor] = None) -> Tensor:
         keep: bool, the shape of ``x`` without channels: the positions that count.
     """
     x = x.float()
-    return (x if keep is None else x[keep]).var(unbiased=False)
+    if keep is not None:
+        x = x[keep]
+    return x.var(unbiased=False)
 
 
 def positions_that_count(model: nn.Module, sample: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -40,10 +40,11 @@ def format_profile(profile: Profile) -> str:
     lines += [f"# {key}: {_one_line(value)}" for key, value in profile.provenance.items()]
     lines.append("#" + "\t".join(COLUMNS))
     for name, site in profile.sites.items():
-        values = (site.omega, site.branch_variance, site.shortcut_variance)
-        # repr is the shortest text that reads back as the same number, to the last bit
-        cells = ["-" if value is None else repr(float(value)) for value in values]
-        lines.append("\t".join([name, *cells]))
+        cells = [name]
+        for value in (site.omega, site.branch_variance, site.shortcut_variance):
+            # repr is the shortest text that reads back as the same number, to the last bit
+            cells.append("-" if value is None else repr(float(value)))
+        lines.append("\t".join(cells))
     return with_checksum("\n".join([*lines, END]))
 
 
@@ -117,7 +118,10 @@ def _is_word(text: str) -> bool:
 def _one_line(value: object) -> str:
     """Return a value as printable text in one line."""
     text = " ".join(str(value).split())
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    shown = []
+    for character in text:
+        shown.append(character if character.isprintable() else repr(character)[1:-1])
+    return "".join(shown)
 
 
 def _parse_header(lines: list[str]) -> OrderedDict[str, str]:

@@ -74,7 +74,9 @@ def dependency_figure(rows: Sequence[Row]) -> Figure:
                     continue
                 title = f"{model_label(model)}, {stack}"
                 images.append(draw_heatmap(axis, panels[model, stack], title))
-        every_axis = [axis for line in axes for axis in line]
+        every_axis: list[Axes] = []
+        for line in axes:
+            every_axis += line
         figure.colorbar(images[0], ax=every_axis, label=BETA, shrink=0.8, aspect=30)
 
     width = 3.6 if len(models) < 4 else 3.0

@@ -112,7 +112,8 @@ def _fitted(fit: Row, law: str, first: int, last: int) -> Iterator[tuple[float, 
     intercept, slope = fit[f"{law} intercept"], fit[f"{law} slope"]
     for step in range(_POINTS_OF_A_FIT + 1):
         n = first * (last / first) ** (step / _POINTS_OF_A_FIT)
-        yield n, intercept + slope * (n if law == "O(N)" else math.log(n))
+        x = n if law == "O(N)" else math.log(n)
+        yield n, intercept + slope * x
 
 
 def _both_laws(fit: Row) -> str:
