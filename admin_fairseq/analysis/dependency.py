@@ -100,6 +100,7 @@ def _decompose_stack(
     """
     embedding = inputs[sites[0].name][1].double()
     parts, shift = embedding[None], torch.zeros_like(embedding)
+    # what a site puts out is the shortcut of the next one
     outputs = [inputs[site.name][1] for site in sites[1:]] + [last_output]
     rows = []
     for number, (site, output) in enumerate(zip(sites, outputs), 1):
@@ -110,6 +111,7 @@ def _decompose_stack(
         shift = shift * scale
         parts, shift, normalised = _normalise(parts, shift, site.norm_after)
         error = _miss(parts.sum(0) + shift, output.double())
+        # not >=: NaN is an error, too
         if not error < _LARGEST_ERROR:
             raise AdminError(
                 f"dependency: at {site.name} the components miss the output by {error:.1e}: "

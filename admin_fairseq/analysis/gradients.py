@@ -100,6 +100,7 @@ def _keeping_hook(sums: dict[str, Tensor], name: str) -> Callable[[nn.Module, An
 
     def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
         if output.requires_grad:
+            # autograd keeps gradients of leaves alone
             output.retain_grad()
             sums[name] = output
 

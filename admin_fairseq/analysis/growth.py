@@ -75,6 +75,7 @@ def fits(rows: Rows) -> list[dict[str, Any]]:
         means.setdefault(key, {})[point["sites"]] = point["mean"]
     found = []
     for key, by_sites in means.items():
+        # through two points goes every law of two parameters
         if len(by_sites) < 3:
             continue
         row = dict(zip(names, key))

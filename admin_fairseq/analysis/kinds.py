@@ -166,6 +166,7 @@ def run_stability(options: Namespace, args: Namespace, task: Any, sample: Sample
         model, name, build_admin, sample, criterion, options.with_dropout, args.seed
     )
     print(format_report(report))
+    # joined by site: a model that is not finite has magnitudes, and no gradients
     norms = {row["site"]: row for row in report.gradients}
     rows = [{**row, **norms.get(row["site"], {})} for row in report.largest]
     summary = {

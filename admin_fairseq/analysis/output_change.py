@@ -202,6 +202,7 @@ def _gradient_signs(
 @contextlib.contextmanager
 def _moved(directions: Sequence[tuple[Tensor, Tensor]], step: float) -> Iterator[None]:
     """Take ``step`` times the direction from every weight; put the same bits back afterwards."""
+    # copies: to add the step again would leave rounding behind
     saved = [weight.detach().clone() for weight, _ in directions]
     with torch.no_grad():
         for weight, direction in directions:

@@ -49,6 +49,7 @@ def examine(
     found = probe.run_forward(model, sample, dropout, seed)
     for site, (branch, shortcut) in found.largest.items():
         report.largest.append({"model": name, "site": site, "branch": branch, "shortcut": shortcut})
+    # with NaN in it nothing else means anything
     if not findings.check_numbers(report, model, found):
         return report
     rows = dependency.decompose(model, found)

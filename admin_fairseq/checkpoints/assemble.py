@@ -58,6 +58,6 @@ def assemble(
         "criterion": None,
         "optimizer_history": entries,
         "task_state": task_state or {},
-        # fine-tuning on it would else begin at epoch 0
+        # a training that goes on from it would else begin at epoch 0
         "extra_state": {"train_iterator": {"epoch": 1}, **(extra_state or {})},
     }

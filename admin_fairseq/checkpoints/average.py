@@ -85,7 +85,6 @@ def _checkpoints_by_suffix(
 ) -> dict[str, list[tuple[int, str]]]:
     """Return suffix -> [(epoch or update, path)]."""
     number = r"_\d+_(\d+)" if by_updates else r"(\d+)"
-    # a suffix begins with no digit: else 12 would be epoch 1 of a training with suffix 2
     pattern = re.compile(rf"checkpoint{number}(\D.*)?\.pt")
     found: dict[str, list[tuple[int, str]]] = {}
     for name in os.listdir(folder):

@@ -101,12 +101,12 @@ def rebuild(
     try:
         model = construct(args, task)
     except AdminError as error:
+        # the cause is what a user's own class raised, whose traceback they will want
         raise AdminError(
             f"{path}: no model can be built from its flags: {error}"
-            # what a user's own class raised, whose traceback they will want
         ) from error.__cause__
-    # all differences in one message; torch's own would come as a traceback
     weights = current_names(model, weights)
+    # before loading: torch tells of differences in a traceback
     raise_all(
         f"{path} does not fit the data or its own flags:", differences(model.state_dict(), weights)
     )

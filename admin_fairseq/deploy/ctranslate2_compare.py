@@ -40,6 +40,7 @@ def compare(
     import ctranslate2  # here: it is no dependency of ours
 
     longest = min(folded.args.max_source_positions, folded.args.max_target_positions)
+    # one position is for </s>
     tokens = _made_up_sentences(words, sentences, min(length, longest - 1))
     expected = _log_probabilities(folded, words, tokens)
     translator = ctranslate2.Translator(folder, device="cpu")
@@ -56,6 +57,7 @@ def compare(
         "%.1e at most",
         translator.compute_type, difference.numel(), difference.mean(), difference.max(),
     )  # fmt: skip
+    # not >: NaN is not within the limit
     if limit is not None and not difference.max() <= limit:
         raise AdminError(
             "CTranslate2 computes something else than the folded model: a log-probability differs "

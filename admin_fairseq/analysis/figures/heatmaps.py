@@ -37,8 +37,10 @@ def draw_heatmap(axis: Axes, rows: Sequence[Row], title: str) -> AxesImage:
     image = axis.imshow(
         cells,
         cmap="viridis",
+        # the same colours in all panels: one colour bar serves them
         vmin=0,
         vmax=1,
+        # cells centred on their numbers: j from 0, i from 1 and downwards
         extent=(-0.5, size + 0.5, size + 0.5, 0.5),
         aspect="auto",
         interpolation="nearest",

@@ -131,6 +131,7 @@ def name_variants(sections: Sequence[Section]) -> dict[str, str]:
 
 def _letters(number: int) -> str:
     name = ""
+    # counted from 1: these names have no digit for 0
     number += 1
     while number:
         number, place = divmod(number - 1, len(ascii_uppercase))

@@ -97,6 +97,7 @@ def group(rows: Sequence[Row]) -> dict[Key, list[Row]]:
     for row in rows:
         if row["diverged"]:
             alone = Key(row["data"], row["variant"] or "", row["subset"], "", "")
+            # data, variant and subset
             keys = [key for key in groups if key[:3] == alone[:3]]
             for key in keys or [alone]:
                 groups.setdefault(key, []).append(row)
