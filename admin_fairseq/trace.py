@@ -130,6 +130,7 @@ class Tracer:
             self._latest = {"traced_update": update_num + 1, **self._collect(gradient_scale)}
         line_is_due = due
         if self.log_interval:
+            # where fairseq writes a line: it would average what it is told in between
             line_is_due = (update_num + 1) % self.log_interval == 0
         if line_is_due:
             for name, value in self._latest.items():

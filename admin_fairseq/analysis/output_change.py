@@ -90,6 +90,7 @@ def output_changes(
     results = []
     for seed in seeds:
         if perturbation == "gradient":
+            # before anything moves: both stacks' directions are of the same weights
             directions = _gradient_signs(model, sample, criterion, sites, dropout, seed)
         else:
             directions = _random_signs(sites, seed)

@@ -73,6 +73,7 @@ def advise_init(model: Any) -> str:
     It differs for a model that has one already, and for one that was trained.
     """
     for site in named_sites(model).values():
+        # omega first: it is a vector, and != has no one answer for it
         if site.omega is not None or site.shortcut_scale != 1.0:
             return LOWER_RATE
     anew = "training anew (weights do not fit another init type) with " if model.restored else ""

@@ -69,6 +69,7 @@ def check_flags(state: dict[str, Any], path: str) -> None:
     raise_all(
         f"{path}: it holds flags that fairseq does not write; the file is damaged, or was made to "
         "do harm:",
+        # a file that was made up may be wrong in thousands of ways
         problems[:_MOST_PROBLEMS],
     )
 

@@ -129,6 +129,7 @@ def _read_scales(
     Sites with omegas of exactly 0 are counted in ``zeros``.
     """
     if not sites:
+        # no layer tells C, and one element is broadcast to any
         return [torch.ones(1, dtype=torch.float64)]
     ones = torch.ones_like(wide[f"{sites[0].layer_norm}.weight"])
     formula = method_of(args).closed_form

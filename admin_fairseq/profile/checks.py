@@ -85,6 +85,7 @@ def _not_within(what: str, value: Any, low: float, high: float) -> list[str]:
     # RuntimeError: a tensor of several elements
     except (TypeError, ValueError, RuntimeError, OverflowError):
         return [f"{what} {shown(str(value))} is not a number"]
+    # before the range: that of variances has no upper end, and would take infinity
     if not math.isfinite(number):
         return [f"{what} {number} is not finite"]
     if low <= number <= high:

@@ -80,6 +80,7 @@ def draw_laws(
     """
     fit_of = {fit["model"]: fit for fit in fits}
     for (model,), of_model in group(rows, "model").items():
+        # too few depths, or an output that never moves: neither law fits
         if model not in fit_of or math.isnan(fit_of[model]["O(N) R^2"]):
             continue
         fit = fit_of[model]
