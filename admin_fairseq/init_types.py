@@ -120,6 +120,7 @@ def _deepnet_scale(cfg: Any, stack: str) -> float:
     return alpha
 
 
+# in the order in which help, tables and legends have them
 METHODS: tuple[Method, ...] = (
     Method(
         name="default",
@@ -150,6 +151,7 @@ METHODS: tuple[Method, ...] = (
         stores={"omega": "", "alpha": "--analytic-constant"},
         closed_form=_analytic_scale,
         reads=("analytic_output_change", "analytic_constant"),
+        # its omegas are there when layers are built: flat shards have nothing to fill
         refuses=("base_layers", "normalize_before"),
     ),
     Method(
@@ -169,6 +171,7 @@ METHODS: tuple[Method, ...] = (
         refuses=("base_layers", "flat_shards", "normalize_before"),
     ),
     Method(
+        # an underscore, since checkpoints store it so; the alias is spelled as a flag
         name="rezero_postln",
         aliases=("rezero-postln",),
         label="ReZero Post-LN",

@@ -183,6 +183,7 @@ def checkpoints_in(args: Namespace) -> list[str]:
     save_dir = getattr(args, "save_dir", None)
     if not save_dir:
         return []
+    # escaped: brackets in a folder's name would be a pattern
     return sorted(glob.glob(os.path.join(glob.escape(save_dir), "checkpoint*.pt")))
 
 

@@ -35,6 +35,7 @@ class Residual(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        # a parameter that is None: every site has the attribute, and state dicts hold nothing
         self.register_parameter("omega", None)
 
     @property

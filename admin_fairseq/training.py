@@ -144,6 +144,7 @@ def _refuse_without_omegas(model: AdminTransformerModel, inputs: tuple[Any, ...]
     Raises:
         AdminError: with the lines that a training loop needs.
     """
+    # both: profiling runs in training mode as well, under no_grad
     if not (model.training and torch.is_grad_enabled()) or model.restored:
         return
     # by value: whoever has set omegas in a way of their own may train

@@ -119,5 +119,6 @@ def _scales_in(weights: Mapping[str, torch.Tensor]) -> Weights:
 def _kinds_of(scales: Weights) -> str:
     """Return the init types that a state dict with these scales can be of, as text."""
     stored = {name.rpartition(".")[2] for name in scales}
+    # by what is stored: a state dict comes without flags
     kinds = [methods_that_store(scale) for scale in SCALES if scale in stored]
     return " and ".join(kinds) or methods_that_store("")

@@ -158,6 +158,7 @@ def run_stability(options: Namespace, args: Namespace, task: Any, sample: Sample
     word = next(iter(options.models.values())) if options.models else None
     ((name, model),) = _models(options, args, task, sample)
 
+    # built when it is asked for: a model that is not finite is compared with nothing
     def build_admin() -> Any:
         return subject.build_twin(word, "admin", args, task, sample)
 

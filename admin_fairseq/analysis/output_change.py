@@ -153,6 +153,7 @@ class Outputs:
                     features_only=True,
                     src_lengths=self._net_input["src_lengths"],
                 )
+                # decoders put out B x T x C, and masks are T x B
                 x = features.transpose(0, 1)
         return probe.select(self._keep, stack, x)
 

@@ -193,6 +193,7 @@ def build_model(
     else:
         methods = ", ".join(method_words())
         raise AdminError(f"--models {word}: no such checkpoint, and no method ({methods})")
+    # widened afterwards: weights are drawn in float32, as a training draws them
     model = model.double().eval()
     return model.cuda() if _uses_cuda(args) else model
 

@@ -157,6 +157,7 @@ def output_change_figure(rows: Sequence[Row], fits: Sequence[Row] = ()) -> Figur
                 draw_changes(axis, mine, looks)
                 set_title(axis, f"{stack}, {MOVES.get(perturbation, perturbation)}")
                 if fits:
+                    # the panel below has the same axis
                     axis.tick_params(labelbottom=False)
                     axis.set_xlabel("")
                     axis = axes[number * lines_of_a_stack + 1][column]

@@ -192,6 +192,7 @@ def _number_sources(lines: Sequence[Line]) -> dict[str, int]:
 def _published(line: Line, sources: Mapping[str, int]) -> str:
     if not line.published:
         return ""
+    # the note below names it, and a number would point at nothing else
     if len(sources) == 1:
         return line.published.number
     return f"{line.published.number} [{sources[line.published.source]}]"

@@ -62,6 +62,7 @@ def build(path: Union[str, Path], recipes: Union[str, Path, None] = None) -> lis
         raise AdminError(f"{path}: no results in it yet: admin-fairseq evaluate writes them")
     folder = Path(path).resolve().parent
     files = find_recipes(recipes)
+    # once for all tables: a run is in one for each test set
     known = curves.read_curves(rows, folder)
     sections = []
     for key, mine in group(rows).items():
