@@ -118,6 +118,7 @@ def register() -> None:
     """
     from . import compat
 
+    # first: what follows imports fairseq, and a workaround silences what it logs meanwhile
     compat.apply()
     from . import errors, model, optim, training  # noqa: F401
 
@@ -130,6 +131,7 @@ def __getattr__(name: str) -> Any:
     if name in _API:
         module, attribute = _API[name]
         value = getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
+        # kept, so that Python asks here once a name
         globals()[name] = value
         return value
     if name in MOVED:  # after ``import admin_fairseq.profiling``
@@ -141,6 +143,7 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
+# stand-ins alone: an old path costs nothing until something is taken from it
 keep_old_paths(__name__)
 if not is_own_command():
     register()

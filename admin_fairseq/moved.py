@@ -36,6 +36,7 @@ class MovedModule(ModuleType):
 
     def __init__(self, name: str, new_name: str) -> None:
         super().__init__(name, f"Moved to ``{new_name}``.")
+        # importlib.util.find_spec raises for a loaded module that has none
         self.__spec__ = ModuleSpec(name, loader=None)
         self._new_name = new_name
 
@@ -52,6 +53,7 @@ def keep_old_paths(package: str) -> None:
     """Let the old modules of a package be imported."""
     for old, new in MOVED.items():
         name = f"{package}.{old}"
+        # looked up before any finder is asked, so that no file need be there
         sys.modules.setdefault(name, MovedModule(name, f"{package}.{new}"))
 
 

@@ -33,6 +33,7 @@ class Residual(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        # a parameter that is None: every site has the attribute, and state dicts hold nothing
         self.register_parameter("omega", None)
 
     @property
@@ -72,6 +73,7 @@ class OmegaResidual(Residual):
 
     def forward(self, branch: Tensor, shortcut: Tensor) -> Tensor:
         """Return ``branch + omega * shortcut``; all T x B x C."""
+        # one kernel: the product of omega and shortcut is never written to memory
         return torch.addcmul(branch, shortcut, self.omega)
 
     def extra_repr(self) -> str:

@@ -53,9 +53,11 @@ def trace_training(model: nn.Module, args: Namespace, task: Any) -> None:
         try:
             return train_step(sample, model, criterion, optimizer, update_num, *rest, **named)
         finally:
+            # also after CUDA's out of memory, which fairseq swallows
             tracer.unhook()
 
     def traced_optimizer_step(optimizer: Any, model: nn.Module, update_num: int) -> Any:
+        # before the step: gradients are summed over the processes, clipped, and still there
         tracer.end_update(optimizer, update_num)
         return optimizer_step(optimizer, model=model, update_num=update_num)
 
@@ -92,6 +94,7 @@ class Tracer:
         is_ours = any(module is self.model for module in wrapped.modules())
         if not is_ours or not self.is_due(update_num):
             return
+        # each batch of an update comes by here: with --update-freq the last one stays
         self._activations.clear()
         keep = {}
         if sample and "net_input" in sample:
@@ -106,8 +109,10 @@ class Tracer:
         def measure(site: Residual, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
             with torch.no_grad():
                 scale = torch.as_tensor(site.branch_scale).float()
+                # the branch as it enters the sum: only ReZero's comes scaled
                 branch = variance(inputs[0], keep) * scale.pow(2).mean()
                 total = variance(output, keep)
+                # left on the device: a transfer here would wait for it at every site
                 self._activations[name] = torch.stack([(branch / total).sqrt(), total.sqrt()])
 
         return measure
@@ -125,6 +130,7 @@ class Tracer:
             self._latest = {"traced_update": update_num + 1, **self._collect(gradient_scale)}
         line_is_due = due
         if self.log_interval:
+            # where fairseq writes a line: it would average what it is told in between
             line_is_due = (update_num + 1) % self.log_interval == 0
         if line_is_due:
             for name, value in self._latest.items():

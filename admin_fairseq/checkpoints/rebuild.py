@@ -46,7 +46,11 @@ def stored_args(state: State, path: str) -> Namespace:
     Raises:
         AdminError: if it has none, or is of an architecture that is not known here.
     """
-    args = state.get("args") or (state.get("cfg") or {}).get("model")
+    # args before cfg, as fairseq does
+    args = state.get("args")
+    if not args:
+        cfg = state.get("cfg") or {}
+        args = cfg.get("model")
     if isinstance(args, dict):
         args = Namespace(**args)
     if isinstance(args, Namespace) and not hasattr(args, "arch"):
@@ -56,7 +60,9 @@ def stored_args(state: State, path: str) -> Namespace:
             f"{path}: it does not say its architecture; it must come from fairseq-train"
         )
     check_architecture(args.arch, f"{path} (--arch {args.arch})")
+    # a copy: the checkpoint's own flags stay as they were stored
     args = options.complete(copy.deepcopy(args))
+    # sets flags that were not there when an older release stored these
     ARCH_CONFIG_REGISTRY[args.arch](args)
     for name, longest in _POSITIONS.items():  # fairseq-hydra-train keeps them with the task
         if getattr(args, name, None) is None:
@@ -98,6 +104,7 @@ def rebuild_and_rename(
     """
     if task is None:
         task = stand_in_task(weights, path)
+    # before anything of that size is allocated
     check_sizes(vars(args), weights, path)
     args = copy.deepcopy(args)
     # the embeddings are in the checkpoint, and the files may be gone
@@ -105,10 +112,12 @@ def rebuild_and_rename(
     try:
         model = construct(args, task)
     except AdminError as error:
+        # the cause is what a user's own class raised, whose traceback they will want
         raise AdminError(
             f"{path}: no model can be built from its flags: {error}"
         ) from error.__cause__
     renamed = _current_names(model, weights)
+    # before loading: torch tells of differences in a traceback
     raise_all(
         f"{path} does not fit the data or its own flags:", differences(model.state_dict(), renamed)
     )
@@ -145,6 +154,7 @@ def construct(args: Namespace, task: Any) -> BaseFairseqModel:
     builder = _model_class(args.arch, f"--arch {args.arch}")
     try:
         model = builder.build_model(args, task)
+    # it is a RuntimeError, which the last clause would take
     except AdminError:
         raise
     except (ValueError, AssertionError) as error:  # how fairseq refuses flags
@@ -184,6 +194,7 @@ def _model_class(arch: str, what: str) -> type[AdminTransformerModel]:
             f"{what}: no such architecture is registered; if it is of a user-dir of your own, name "
             "that with --user-dir"
         )
+    # stock weights fit: with --init-type default our layers have the same names and no more
     if found is TransformerModel:
         return AdminTransformerModel
     if not issubclass(found, AdminTransformerModel):

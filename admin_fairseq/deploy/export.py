@@ -100,7 +100,9 @@ def stock_state(state: State, folded: Folded, safe: bool = False) -> State:
         folded: made of it.
         safe: with dictionaries for its Namespaces.
     """
+    # a copy: it is changed below, and the state is the caller's
     cfg = copy.deepcopy(state.get("cfg")) or cfg_of(folded.args)
+    # a Namespace, as fairseq stores the flags of models of the legacy kind
     cfg["model"] = folded.args
     # whoever reads the result need not have the plugin
     for section in cfg.values():
