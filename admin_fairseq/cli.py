@@ -275,6 +275,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         if words[:1] == ["analyze"]:
+            # not by argparse's subcommands: every flag of fairseq-train is one of analyze's too
             if analyze.needs_plugin(words[1:]):
                 _register_plugin()
             _log_to_stderr()
@@ -292,5 +293,6 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         print(f"admin-fairseq: error: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # the reader, such as head, has seen enough
+        # Python flushes what is left when it ends, and would raise once more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0

@@ -44,7 +44,8 @@ def least_squares(x: Sequence[float], y: Sequence[float]) -> Fit:
     intercept = mean_y - slope * mean_x
     residual = sum((b - intercept - slope * a) ** 2 for a, b in zip(x, y))
     total = sum((b - mean_y) ** 2 for b in y)
-    return intercept, slope, 1 - residual / total if total else math.nan
+    r_squared = 1 - residual / total if total else math.nan
+    return intercept, slope, r_squared
 
 
 def points(rows: Rows) -> list[dict[str, Any]]:
@@ -74,6 +75,7 @@ def fits(rows: Rows) -> list[dict[str, Any]]:
         means.setdefault(key, {})[point["sites"]] = point["mean"]
     found = []
     for key, by_sites in means.items():
+        # through two points goes every law of two parameters
         if len(by_sites) < 3:
             continue
         row = dict(zip(names, key))

@@ -42,6 +42,7 @@ def measure(kind: str, options: Namespace, words: Sequence[str], argv: Sequence[
     with _argv_of_fairseq(words):
         args = subject.parse_flags(words)
     names_init_type = any(word.startswith("--init-type") for word in words)
+    # without --models it compares six methods, unless the flags ask for one
     if kind == "output-change" and options.models is None and names_init_type:
         options.models = {method_word(method_of(args)): None}
     task = subject.load_task(args)

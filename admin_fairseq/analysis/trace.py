@@ -23,6 +23,7 @@ def read_trace(path: str) -> list[dict[str, Any]]:
         AdminError: if there is no such log, or nothing was traced in it.
     """
     try:
+        # asked here: to read_log a missing log is one of a run that has not begun
         with open(path, encoding="utf-8") as file:
             file.read(1)
     except (OSError, UnicodeDecodeError) as error:

@@ -64,6 +64,7 @@ def is_dictionary(value: object) -> bool:
 
 
 def _number(value: Any) -> str:
+    # True is an int to Python
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return "not a number"
     return "" if abs(value) < 1e12 else "not a number"  # NaN is not below either
@@ -137,9 +138,11 @@ def _or_none(check: Check) -> Check:
 
 def _check_of(flag: Field, name: str) -> Check:
     """Return the check of a flag by the type that fairseq declares."""
+    # by its text: classes, enumerations and typing's Optional cannot be asked in one way
     declared = str(flag.type)
     if name in _TEXTS:
         return _or_none(_text)
+    # the longer words first: there is an "int" in "List[int]"
     if "List[int]" in declared:
         return _or_none(_list_of_integers)
     if "bool" in declared:
@@ -153,7 +156,9 @@ def _check_of(flag: Field, name: str) -> Check:
 
 def _checks_by_type() -> dict[str, Check]:
     """Return flag -> check of its declared type, for all of a Transformer's and the plugin's."""
-    checks = {name: _or_none(_text if kind is str else _integer) for name, kind in _OTHERS.items()}
+    checks = {}
+    for name, kind in _OTHERS.items():
+        checks[name] = _or_none(_text if kind is str else _integer)
     for config in (TransformerConfig, AdminOptions):
         for flag in fields(config):
             if flag.name not in NESTED:

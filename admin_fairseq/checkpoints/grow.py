@@ -22,7 +22,7 @@ from .assemble import assemble, cfg_of
 from .dictionaries import load_dictionary, task_of
 from .output import check_output
 from .read import State, load_checkpoint, save_checkpoint
-from .rebuild import current_names, rebuild, stored_args
+from .rebuild import rebuild, rebuild_and_rename, stored_args
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,8 @@ def grow_vocabulary(
     state = load_checkpoint(path)
     args = stored_args(state, path)
     _check_can_grow(state, args, path)
-    weights = current_names(rebuild(args, state["model"], path), state["model"])
+    # rebuilt once as it is: what does not fit now is no matter of the new words
+    _, weights = rebuild_and_rename(args, state["model"], path)
     languages = _languages_of(args, old_data, new_data)
     old = _dictionaries(old_data, languages, "--old")
     new = _dictionaries(new_data, languages, "--new")
@@ -145,6 +146,7 @@ def _check_dictionaries(
                 f"{rows}"
             )
         lost = [word for word in before.symbols if word not in after.indices]
+        # how many fairseq-preprocess adds depends on the number of words
         lost = [word for word in lost if not _FILLING.fullmatch(word)]
         if lost:
             more = f" ... and {len(lost) - _SHOWN} more" if len(lost) > _SHOWN else ""
@@ -179,9 +181,11 @@ def grow(
     The output's table is the target's where the model ties them, and the source's as well with
     ``--share-all-embeddings``.
     """
+    # of its own and on the CPU: the same rows everywhere, and nobody's random state moves
     generator = torch.Generator().manual_seed(seed)
     grown = dict(weights)
     grown[SOURCE] = grow_table(weights[SOURCE], old[0], new[0], generator)
+    # one tensor under all names: it stays tied in the file, too
     if args.share_all_embeddings:
         grown[TARGET] = grown[SOURCE]
     else:
@@ -199,6 +203,7 @@ def grow_table(
 ) -> torch.Tensor:
     """Return a table (len(new), C): rows of ``old``'s words from ``table``, others N(0, 1 / C)."""
     dim = table.shape[1]
+    # drawn for all rows, so that a word's does not depend on which others are known
     rows = torch.empty(len(new), dim).normal_(0, dim**-0.5, generator=generator).to(table.dtype)
     source, target = [], []
     for number, word in enumerate(old.symbols):

@@ -57,6 +57,7 @@ def is_escaped(tokenised: Sequence[str], raw: Sequence[str]) -> bool:
 def detokenise(texts: Sequence[str], lang: str, unescape: bool = False) -> list[str]:
     """Return Moses-tokenised texts as running text; ``unescape``: ``&apos;`` becomes ``'``."""
     detokenizer = MosesDetokenizer(lang)
+    # text that was tokenised without escapes keeps its &amp;, which is its own
     return [detokenizer.detokenize(text.split(), unescape=unescape) for text in texts]
 
 
@@ -86,6 +87,7 @@ def scores(
         return Score(column, name, value, str(metric.get_signature()))
 
     def tokenised_bleu() -> BLEU:
+        # force: sacreBLEU warns of text that is tokenised already
         return BLEU(tokenize="none", force=True)
 
     found = [score("bleu", "tokenised BLEU", tokenised_bleu(), hypotheses, tokenised_references)]

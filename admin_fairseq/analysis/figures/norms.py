@@ -37,6 +37,7 @@ def draw_norms(
             shown = [norm if norm > 0 else math.nan for norm in norms]
             label = f"{model_label(model)}, {stack}"
             if not any(norm > 0 for norm in norms):
+                # the legend has it all the same, so that nobody looks for a line
                 label += " (0)"
             axis.plot(
                 places,

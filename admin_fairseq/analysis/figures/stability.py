@@ -89,7 +89,9 @@ def stability_figure(rows: Sequence[Row], summary: Mapping[str, Any]) -> Figure:
         drawings.append(lambda axis: draw_changes(axis, summary["output change"]))
 
     def draw(figure: Figure, axes: Grid) -> None:
-        every_axis = [axis for line in axes for axis in line]
+        every_axis: list[Axes] = []
+        for line in axes:
+            every_axis += line
         for axis, drawing in zip(every_axis, drawings):
             drawing(axis)
         for axis in every_axis[len(drawings) :]:

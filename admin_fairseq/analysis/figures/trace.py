@@ -55,6 +55,7 @@ def _site_colours(sites: Sequence[str]) -> tuple[Any, dict[str, Any]]:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
+    # a colour bar needs two different ends
     colours = ScalarMappable(Normalize(1, max(len(sites), 2)), cmap="viridis")
     places = colours.to_rgba(numpy.arange(1, len(sites) + 1))
     return colours, dict(zip(sites, places))

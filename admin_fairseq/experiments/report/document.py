@@ -131,6 +131,7 @@ def name_variants(sections: Sequence[Section]) -> dict[str, str]:
 
 def _letters(number: int) -> str:
     name = ""
+    # counted from 1: these names have no digit for 0
     number += 1
     while number:
         number, place = divmod(number - 1, len(ascii_uppercase))
@@ -191,6 +192,7 @@ def _number_sources(lines: Sequence[Line]) -> dict[str, int]:
 def _published(line: Line, sources: Mapping[str, int]) -> str:
     if not line.published:
         return ""
+    # the note below names it, and a number would point at nothing else
     if len(sources) == 1:
         return line.published.number
     return f"{line.published.number} [{sources[line.published.source]}]"
