@@ -29,9 +29,10 @@ Read the modules in this order:
 
 Beside these: ``errors`` (mistakes without tracebacks), ``files`` (whole or not at all), ``literal``
 (text that is a value), ``weights`` (state dicts compared), ``plots``, ``logs`` (reading fairseq's
-output), ``program`` (which program this is) and ``moved`` (old import paths). Light, which is
-without torch and fairseq, are ``cli``, ``errors``, ``files``, ``literal``, ``logs``, ``moved``,
-``plots``, ``program``, ``version``, ``experiments`` and of ``profile`` what its map says.
+output), ``user_dir`` (a user's own), ``program`` (which program this is) and ``moved`` (old import
+paths). Light, which is without torch and fairseq, are ``cli``, ``errors``, ``files``,
+``init_types``, ``literal``, ``logs``, ``moved``, ``plots``, ``program``, ``sites``, ``user_dir``,
+``version``, ``experiments`` and of ``profile`` what its map says.
 """
 
 import importlib

@@ -28,7 +28,7 @@ from .version import __version__
 _HANDING_ON = ("train", "sweep")
 
 
-def build_parser() -> ArgumentParser:
+def _build_parser() -> ArgumentParser:
     """Return the parser of the command with all its subcommands."""
     parser = ArgumentParser(
         prog="admin-fairseq",
@@ -244,7 +244,7 @@ def _positive(text: str) -> int:
 
 def _parse(words: list[str]) -> Namespace:
     """Return the flags; those after ``--`` are ``extra``, for subcommands that hand them on."""
-    parser = build_parser()
+    parser = _build_parser()
     extra: list[str] = []
     if words and words[0] in _HANDING_ON:
         words, extra = split_extra(words)

@@ -25,7 +25,8 @@ def read_log(path: StrPath) -> tuple[list[Record], list[Record]]:
     train: dict[int, Record] = {}
     valid: dict[int, Record] = {}
     try:
-        with open(path, encoding="utf-8") as file:
+        # a log may hold whatever a library printed; what is no record does not matter
+        with open(path, encoding="utf-8", errors="replace") as file:
             for line in file:
                 match = _RECORD.search(line)
                 if match is None:

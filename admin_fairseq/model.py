@@ -107,6 +107,7 @@ class AdminTransformerModel(TransformerModel):
     Attributes:
         flags: what it was built from, as the command line has them; fairseq's ``cfg`` nests them.
         restored: whether weights were loaded: then omega is what the checkpoint says.
+        omegas_seen: whether a training pass has found omegas that somebody set.
     """
 
     #: called with every model that was built: what is hung on to models from outside
@@ -114,6 +115,7 @@ class AdminTransformerModel(TransformerModel):
 
     flags: Namespace
     restored = False
+    omegas_seen = False
 
     @classmethod
     def hub_models(cls) -> dict[str, Any]:

@@ -167,11 +167,12 @@ def checkpoint_to_restore(args: Namespace) -> Optional[str]:
     candidates = [restore_file.replace(".pt", suffix + ".pt")]
     if restore_file == LAST_CHECKPOINT:
         # in the order of fairseq: a run's own checkpoint comes before what it began with
-        candidates = [
-            os.path.join(getattr(args, "save_dir", None) or "", candidates[0]),
-            getattr(args, "continue_once", None) or "",
-            getattr(args, "finetune_from_model", None) or "",
-        ]
+        candidates = [os.path.join(getattr(args, "save_dir", None) or "", candidates[0])]
+        # one of the two: fairseq does not go on to the second if the first is missing
+        begun_with = getattr(args, "continue_once", None)
+        if begun_with is None:
+            begun_with = getattr(args, "finetune_from_model", None)
+        candidates.append(begun_with or "")
     for path in candidates:
         if os.path.isfile(path):
             return path

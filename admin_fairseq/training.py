@@ -145,7 +145,7 @@ def _refuse_without_omegas(model: AdminTransformerModel, inputs: tuple[Any, ...]
         AdminError: with the lines that a training loop needs.
     """
     # both: profiling runs in training mode as well, under no_grad
-    if not (model.training and torch.is_grad_enabled()) or model.restored:
+    if not (model.training and torch.is_grad_enabled()) or model.restored or model.omegas_seen:
         return
     # by value: whoever has set omegas in a way of their own may train
     if all(bool(omega.eq(1).all()) for omega in named_omegas(model).values()):
@@ -159,3 +159,4 @@ def _refuse_without_omegas(model: AdminTransformerModel, inputs: tuple[Any, ...]
             "  from admin_fairseq.training import set_up\n"
             "  set_up(model)"
         )
+    model.omegas_seen = True  # looking again at each update would make a GPU wait for the answer

@@ -53,3 +53,10 @@ def test_translations_come_in_the_order_of_the_data(tmp_path):
         "S-0\td\nT-0\te\nH-0\t-0.1\t\nGenerate test: BLEU\n"
     )
     assert read_generation(path) == (["e", "b c"], ["", "b"])
+
+
+def test_bytes_that_are_no_text_are_passed_over(tmp_path):
+    path = tmp_path / "train.log"
+    path.write_bytes(b"\xff\xfe a library's own line\n" + LOG.encode())
+    train, _ = read_log(path)
+    assert [record["num_updates"] for record in train] == [20, 40]

@@ -28,12 +28,12 @@ def fit(numbers: Sequence[float], changes: Sequence[float]) -> dict[str, Fit]:
     """
     logarithms = [math.log(number) for number in numbers]
     return {
-        "O(N)": least_squares(numbers, changes),
-        "O(log N)": least_squares(logarithms, changes),
+        "O(N)": _least_squares(numbers, changes),
+        "O(log N)": _least_squares(logarithms, changes),
     }
 
 
-def least_squares(x: Sequence[float], y: Sequence[float]) -> Fit:
+def _least_squares(x: Sequence[float], y: Sequence[float]) -> Fit:
     """Return (intercept, slope, R^2) of y over x."""
     if len(set(x)) < 2:
         return y[0], 0.0, math.nan

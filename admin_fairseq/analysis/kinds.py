@@ -27,7 +27,7 @@ Result = tuple[Rows, dict[str, Any]]
 _SWEEP = ("post-ln", "pre-ln", "admin", "deepnet", "rezero", "analytic")
 
 
-def run_dependency(options: Namespace, args: Namespace, task: Any, sample: Sample) -> Result:
+def _run_dependency(options: Namespace, args: Namespace, task: Any, sample: Sample) -> Result:
     """Measure which branches the outputs of every model are made of."""
     rows: Rows = []
     summary = {}
@@ -54,7 +54,7 @@ def run_dependency(options: Namespace, args: Namespace, task: Any, sample: Sampl
     return rows, summary
 
 
-def run_output_change(options: Namespace, args: Namespace, task: Any, sample: Sample) -> Result:
+def _run_output_change(options: Namespace, args: Namespace, task: Any, sample: Sample) -> Result:
     """Measure how far outputs move, of methods at all depths and seeds, and of checkpoints."""
     criterion = subject.build_criterion(args, task)
     rows: Rows = []
@@ -127,7 +127,7 @@ def _print_growth(fits: Rows, points: Rows) -> None:
         print(f"{row['model']:<14}{row['stack']:<9}{row['perturbation']:<10}" + "   ".join(laws))
 
 
-def run_gradients(options: Namespace, args: Namespace, task: Any, sample: Sample) -> Result:
+def _run_gradients(options: Namespace, args: Namespace, task: Any, sample: Sample) -> Result:
     """Measure the gradient norms of every model, at one step."""
     criterion = subject.build_criterion(args, task)
     rows: Rows = []
@@ -147,7 +147,7 @@ def run_gradients(options: Namespace, args: Namespace, task: Any, sample: Sample
     return rows, summary
 
 
-def run_stability(options: Namespace, args: Namespace, task: Any, sample: Sample) -> Result:
+def _run_stability(options: Namespace, args: Namespace, task: Any, sample: Sample) -> Result:
     """Examine one model, and say what stands out.
 
     Raises:
@@ -189,8 +189,8 @@ def _models(
 
 
 KINDS: dict[str, Callable[[Namespace, Namespace, Any, Sample], Result]] = {
-    "dependency": run_dependency,
-    "output-change": run_output_change,
-    "gradients": run_gradients,
-    "stability": run_stability,
+    "dependency": _run_dependency,
+    "output-change": _run_output_change,
+    "gradients": _run_gradients,
+    "stability": _run_stability,
 }

@@ -16,6 +16,7 @@ import torch
 
 from ..errors import AdminError
 from ..init_types import method_of
+from ..profile.first_step import is_out_of_memory
 from ..version import __version__
 from . import figures, subject, tables
 from .kinds import KINDS
@@ -93,7 +94,7 @@ def _fitting_errors() -> Iterator[None]:
             "a sentence is longer than a model has positions: lower --max-source-positions"
         ) from None
     except RuntimeError as error:
-        if "out of memory" not in str(error):
+        if not is_out_of_memory(error):
             raise
         raise AdminError(
             "the batch does not fit into memory in float64: lower --max-tokens"

@@ -189,7 +189,7 @@ def dropout_mode(model: nn.Module, dropout: bool, seed: int) -> Iterator[None]:
 
     Masks are those of ``seed``; mode and random state are restored.
     """
-    was_training = model.training
+    were_training = {module: module.training for module in model.modules()}
     devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
     model.train(dropout)
     try:
@@ -198,7 +198,8 @@ def dropout_mode(model: nn.Module, dropout: bool, seed: int) -> Iterator[None]:
             torch.manual_seed(seed)
             yield
     finally:
-        model.train(was_training)
+        for module, was_training in were_training.items():
+            module.training = was_training  # parts may differ from the whole
 
 
 def check_finite(found: Pass, name: str) -> None:

@@ -114,16 +114,23 @@ def average(paths: Sequence[str], ema: bool = False) -> State:
     first = _weights_to_average(result, paths[0], ema)
     dtypes = {name: weight.dtype for name, weight in first.items()}
     # one running sum: as many checkpoints as one likes fit into memory, one at a time
-    sums = {name: weight.double() for name, weight in first.items()}
+    # copies: .double() of a float64 weight is the weight itself, under all its names
+    sums = {name: weight.to(torch.float64, copy=True) for name, weight in first.items()}
+    ties = _ties(first)
     for path in paths[1:]:
         weights = _weights_to_average(load_checkpoint(path), path, ema)
         _check_same_model(paths[0], sums, path, weights)
+        ties = [tie for tie in ties if tie in _ties(weights)]
         for name, weight in weights.items():
             sums[name] += weight.double()
     means = {}
     for name, total in sums.items():
         dtype = torch.float32 if dtypes[name] in _HALVES else dtypes[name]
         means[name] = (total / len(paths)).to(dtype)
+    # else a table that embeds and projects would lie in the file once for each of its names
+    for names in ties:
+        for name in names:
+            means[name] = means[names[0]]
     result["model"] = means
     # these belong to the first checkpoint's weights, and no training continues from a mean
     result.pop("last_optimizer_state", None)
@@ -131,6 +138,15 @@ def average(paths: Sequence[str], ema: bool = False) -> State:
     for name in _EMA:
         extra_state.pop(name, None)
     return result
+
+
+def _ties(weights: Weights) -> list[list[str]]:
+    """Return the names, of each tensor that has several."""
+    names: dict[tuple[object, ...], list[str]] = {}
+    for name, weight in weights.items():
+        start = (weight.untyped_storage().data_ptr(), weight.storage_offset())
+        names.setdefault((*start, weight.shape, weight.stride()), []).append(name)
+    return [tied for tied in names.values() if len(tied) > 1]
 
 
 def _weights_to_average(state: State, path: str, ema: bool) -> Weights:

@@ -33,6 +33,8 @@ NESTED = {"encoder": EncDecBaseConfig, "decoder": DecoderConfig, "quant_noise": 
 NUMBERS_AS_TEXT = ("decoder_input_dim", "decoder_output_dim")
 # always text, which fairseq would evaluate
 DICTIONARIES = ("encoder_xformers_att_config", "decoder_xformers_att_config")
+# those of the task that eval_bool reads
+_SWITCHES_AS_TEXT = ("left_pad_source", "left_pad_target")
 # declared as lists, and read as text
 _TEXTS = ("encoder_layers_to_keep", "decoder_layers_to_keep")
 # further flags that commands of ours, or fairseq's translation task, read
@@ -79,9 +81,14 @@ def _integer(value: Any) -> str:
 
 
 def _switch(value: Any) -> str:
-    if isinstance(value, bool) or value in (0, 1) or value in ("True", "False"):
+    if isinstance(value, bool) or value in (0, 1):
         return ""
     return "neither True nor False"
+
+
+def _switch_or_text(value: Any) -> str:
+    """Older releases kept some of the task's switches as text, which fairseq reads as such."""
+    return "" if value in ("True", "False") else _switch(value)
 
 
 def _text(value: Any) -> str:
@@ -198,6 +205,8 @@ def _task_checks() -> dict[str, Check]:
     for flag in fields(TranslationConfig):
         if flag.name not in ("_name", "dataset_impl"):
             checks[flag.name] = _check_of(flag, flag.name)
+        if flag.name in _SWITCHES_AS_TEXT:
+            checks[flag.name] = _or_none(_switch_or_text)
     checks["data"] = _or_none(_folders)
     return checks
 

@@ -29,6 +29,12 @@ from .flag_types import (
 
 Flags = dict[str, Any]
 
+# what every model is built with
+_SIZES = (
+    *("encoder_layers", "encoder_embed_dim", "encoder_ffn_embed_dim", "encoder_attention_heads"),
+    *("decoder_layers", "decoder_embed_dim", "decoder_ffn_embed_dim", "decoder_attention_heads"),
+    *("max_source_positions", "max_target_positions"),
+)
 _LISTS = ("adaptive_softmax_cutoff", "adaptive_input_cutoff")  # older releases store them as text
 # what encoders of text fetch from an address, or open
 _FETCHED = (
@@ -98,6 +104,10 @@ def check_sizes(flags: Flags, weights: Weights, path: str) -> None:
         AdminError: listing each.
     """
     problems: list[str] = []
+    for name in _SIZES:
+        if name in flags and type(flags[name]) is not int:  # 6.0 would end in range(6.0)
+            problems.append(f"{name} is {flags[name]!r}, and must be a whole number")
+    raise_all(f"{path}: its flags name no model:", problems)
     for stack in ("encoder", "decoder"):
         problems += _wrong_depth(flags, weights, stack)
         problems += _wrong_dims(flags, weights, stack)

@@ -11,12 +11,13 @@ import os
 import re
 from argparse import Namespace
 from collections.abc import Sequence
-from typing import Optional
+from typing import Any, Optional
 
 import torch
 from fairseq.data import Dictionary, data_utils
 
 from ..errors import AdminError, raise_all
+from ..options import EMBED_PATHS
 from ..weights import Weights
 from .assemble import assemble, cfg_of
 from .dictionaries import load_dictionary, task_of
@@ -61,15 +62,23 @@ def grow_vocabulary(
     new = _dictionaries(new_data, languages, "--new")
     _check_dictionaries(weights, args, old, new, path)
     grown = grow(weights, args, old, new, seed)
-    # vectors from elsewhere were for the start
-    args.encoder_embed_path = args.decoder_embed_path = None
     rebuild(args, grown, path, task_of(*new))  # it must load
     cfg = state.get("cfg") or cfg_of(args)
+    # vectors from elsewhere were for the start
+    _forget_files(cfg["model"])
     save_checkpoint(assemble(cfg, grown, state.get("optimizer_history")), output)
     logger.info(
         "source %d to %d, target %d to %d types: written to %s (without the optimizer's state)",
         len(old[0]), len(new[0]), len(old[1]), len(new[1]), output,
     )  # fmt: skip
+
+
+def _forget_files(flags: Any) -> None:
+    """Take the files of embeddings out of a model's flags, a Namespace or a dictionary."""
+    flags = flags if isinstance(flags, dict) else vars(flags)
+    for name in EMBED_PATHS:
+        if name in flags:
+            flags[name] = None
 
 
 def _check_can_grow(state: State, args: Namespace, path: str) -> None:

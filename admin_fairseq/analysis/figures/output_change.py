@@ -64,7 +64,7 @@ def draw_changes(axis: Axes, rows: Sequence[Row], looks: Mapping[str, Mapping[st
     _set_depth_axis(axis)
 
 
-def draw_laws(
+def _draw_laws(
     axis: Axes,
     rows: Sequence[Row],
     fits: Sequence[Row],
@@ -161,7 +161,7 @@ def output_change_figure(rows: Sequence[Row], fits: Sequence[Row] = ()) -> Figur
                     axis.tick_params(labelbottom=False)
                     axis.set_xlabel("")
                     axis = axes[number * lines_of_a_stack + 1][column]
-                    draw_laws(axis, mine, fit_panels.get((stack, perturbation), ()), looks)
+                    _draw_laws(axis, mine, fit_panels.get((stack, perturbation), ()), looks)
         for line in axes:
             for axis in line[1:]:
                 axis.set_ylabel("")
