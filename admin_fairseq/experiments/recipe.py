@@ -44,9 +44,12 @@ KEYS = {
         "dims": Key(dims, "embedding / ffn / heads, such as 512 / 2048 / 8"),
         "depths": Key(depths, "ENCODER-DECODER, ..., such as 6-6, 18-18"),
         "dropout": Key(amount, "a number"),
+        # of the profiling stage, if it is another than the training's
+        "profile-dropout": Key(amount, "a number", required=False),
         "attention-dropout": Key(amount, "a number"),
         "activation-dropout": Key(amount, "a number"),
         "xavier-ffn": Key(yes_or_no, "yes or no"),
+        "zero-qkv-bias": Key(yes_or_no, "yes or no", required=False),
     },
     "training": {
         "optimizer": Key(str, "an optimizer"),

@@ -288,6 +288,7 @@ def test_shipped_recipes_are_read_and_name_known_archives():
         "figures": "quickstart",
         "init_types-quickstart": "quickstart",
         "init_types-multi30k": "multi30k_en-de",
+        "wmt14_en-fr-deepnmt": "wmt14_en-fr",
     }
     names = set(recipe_names()) - set(on_data_of)
     recipes = {name: read_recipe(name, TO_PREPARE).data for name in names}

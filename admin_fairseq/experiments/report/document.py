@@ -192,8 +192,8 @@ def _published(line: Line, sources: Mapping[str, int]) -> str:
     if not line.published:
         return ""
     if len(sources) == 1:
-        return line.published.number
-    return f"{line.published.number} [{sources[line.published.source]}]"
+        return str(line.published)
+    return f"{line.published} [{sources[line.published.source]}]"
 
 
 def _notes(section: Section, sources: Mapping[str, int], letters: Mapping[str, str]) -> list[str]:

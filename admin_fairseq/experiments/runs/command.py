@@ -42,8 +42,11 @@ def dictionaries(recipe: Recipe, data: Union[str, Path]) -> Optional[str]:
     return digest.hexdigest()[:16]
 
 
-def model_flags(recipe: Recipe, settings: Settings) -> Words:
-    """Return the flags of model, loss and first batch: all that a profile depends on."""
+def model_flags(recipe: Recipe, settings: Settings, stage: str = "train") -> Words:
+    """Return the flags of model and loss, of ``train`` or of ``profile``.
+
+    Those of ``profile`` are all that a profile depends on, beside its batch.
+    """
 
     def get(key: str) -> Any:
         return recipe.get("model", key, settings.layers)
@@ -55,10 +58,13 @@ def model_flags(recipe: Recipe, settings: Settings) -> Words:
     for stack in ("encoder", "decoder"):
         flags += [f"--{stack}-embed-dim", embed, f"--{stack}-ffn-embed-dim", ffn]
         flags += [f"--{stack}-attention-heads", heads]
-    for key in ("dropout", "attention-dropout", "activation-dropout"):
+    of_profile = get("profile-dropout") if stage == "profile" else None
+    flags += ["--dropout", get("dropout") if of_profile is None else of_profile]
+    for key in ("attention-dropout", "activation-dropout"):
         flags += [f"--{key}", get(key)]
-    if get("xavier-ffn"):
-        flags.append("--xavier-ffn")
+    for key in ("xavier-ffn", "zero-qkv-bias"):
+        if get(key):
+            flags.append(f"--{key}")
     smoothing = recipe.get("training", "label-smoothing", settings.layers)
     flags += ["--criterion", "label_smoothed_cross_entropy", "--label-smoothing", smoothing]
     return flags
@@ -163,7 +169,7 @@ def fairseq_train(
         init_type = ["--init-type", "adaptive-profiling"]
     words: Words = ["fairseq-train", Path(settings.data) / "data-bin"]
     words += ["-s", recipe.source, "-t", recipe.target, "--user-dir", USER_DIR]
-    words += [*model_flags(recipe, settings), *training_flags(recipe, settings)]
+    words += [*model_flags(recipe, settings, stage), *training_flags(recipe, settings)]
     words += [*init_type, "--seed", seed]
     words += ["--max-tokens", planned.max_tokens, "--update-freq", update_freq]
     words += [*machine_flags(device), *saving_flags(recipe, settings)]
@@ -182,7 +188,7 @@ def profile_name(recipe: Recipe, settings: Settings) -> str:
     It is the depth, and a digest of all that the profile depends on.
     """
     facts = [
-        model_flags(recipe, settings),
+        model_flags(recipe, settings, "profile"),
         settings.data,
         batch_of(recipe, settings).max_tokens,
         settings.cpu,
