@@ -22,10 +22,20 @@ def batch_of(recipe: Recipe, settings: Settings) -> batch.Batch:
     """Return the batch of a run on its hardware."""
     factors = recipe.get("training", "tokens-per-update", settings.layers)
     wanted = settings.tokens_per_update or math.prod(factors)
-    default = factors[1] if len(factors) > 1 else factors[0]
     # more devices than the paper had see smaller batches
     share = max(1, wanted // settings.processes)
-    return batch.plan(wanted, settings.processes, settings.max_tokens or min(default, share))
+    default = min(_of_one_device(factors), share)
+    return batch.plan(wanted, settings.processes, settings.max_tokens or default)
+
+
+def profile_tokens(recipe: Recipe, settings: Settings) -> int:
+    """Return the tokens of the batch that is profiled: the paper's, whatever the machine."""
+    factors = recipe.get("training", "tokens-per-update", settings.layers)
+    return min(_of_one_device(factors), settings.tokens_per_update or math.prod(factors))
+
+
+def _of_one_device(factors: list[int]) -> int:
+    return factors[1] if len(factors) > 1 else factors[0]
 
 
 def dictionaries(recipe: Recipe, data: Union[str, Path]) -> Optional[str]:
@@ -155,23 +165,21 @@ def fairseq_train(
         save_dir: the folder of the checkpoints.
         profile: the profile to write or read, for methods that need one.
         stage: ``train``, or ``profile``, which is one process and one batch, with the profile's
-            seed.
+            seed and the paper's batch.
     """
     planned = batch_of(recipe, settings)
-    device, seed, update_freq = settings, settings.seed, planned.update_freq
+    device, seed = settings, settings.seed
+    max_tokens, update_freq = planned.max_tokens, planned.update_freq
     init_type = find_method(settings.init_type).train_flags
     if stage == "profile":
-        device, seed, update_freq = (
-            replace(settings, processes=1),
-            profile_seed(recipe, settings),
-            1,
-        )
+        device, seed = replace(settings, processes=1), profile_seed(recipe, settings)
+        max_tokens, update_freq = profile_tokens(recipe, settings), 1
         init_type = ["--init-type", "adaptive-profiling"]
     words: Words = ["fairseq-train", Path(settings.data) / "data-bin"]
     words += ["-s", recipe.source, "-t", recipe.target, "--user-dir", USER_DIR]
     words += [*model_flags(recipe, settings, stage), *training_flags(recipe, settings)]
     words += [*init_type, "--seed", seed]
-    words += ["--max-tokens", planned.max_tokens, "--update-freq", update_freq]
+    words += ["--max-tokens", max_tokens, "--update-freq", update_freq]
     words += [*machine_flags(device), *saving_flags(recipe, settings)]
     # else fairseq orders sentences of equal length by the epoch in which a process was started:
     # a resumed training would see other batches than an undisturbed one
@@ -190,7 +198,7 @@ def profile_name(recipe: Recipe, settings: Settings) -> str:
     facts = [
         model_flags(recipe, settings, "profile"),
         settings.data,
-        batch_of(recipe, settings).max_tokens,
+        profile_tokens(recipe, settings),
         settings.cpu,
         profile_seed(recipe, settings),
         settings.extra,

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import math
 import shlex
-import subprocess
 import time
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,7 +17,7 @@ from typing import Any, BinaryIO
 from ...errors import AdminError
 from ...files import StrPath, locked
 from ..recipe import Recipe
-from . import children, command, machine, record
+from . import children, command, devices, machine, record
 from .checks import check
 from .outcome import crash_reason, describe, judge
 from .record import Outcome
@@ -62,16 +61,17 @@ def finish(
     profile = command.profile_of(recipe, settings, folder)
     words = command.fairseq_train(recipe, settings, folder, profile)
     launched = command.with_paths(command.distributed(words, settings, node_rank, master))
+    environment = devices.environment(settings.cpu, settings.processes // settings.nodes)
     folder.mkdir(parents=True, exist_ok=True)
     if node_rank > 0:
         _wait_for(profile)
-        return _train_beside(launched, folder, node_rank)
+        return _train_beside(launched, folder, node_rank, environment)
     with locked(folder / "lock", ENDING, in_use) as lock:
         remember(folder, recipe, settings, words)
         if profile is not None:
             _measure(recipe, settings, profile)
         restore_last(folder)
-        return judge(folder, _train(launched, folder, lock))
+        return judge(folder, _train(launched, folder, lock, environment))
 
 
 def in_use(path: StrPath) -> str:
@@ -148,7 +148,8 @@ def _measure(recipe: Recipe, settings: Settings, profile: Path) -> None:
         log = profile.with_suffix(".log")
         logger.info("profiling: %s", profile)
         with open(log, "a") as file:
-            code = children.run(command.with_paths(words), file)
+            one = devices.environment(settings.cpu, 1)
+            code = children.run(command.with_paths(words), file, one)
         if code or not profile.exists():
             raise RunFailed(f"profiling failed (exit code {code}): see {log}")
 
@@ -165,31 +166,26 @@ def _wait_for(profile: Path | None, patience: int = 1800) -> None:
         time.sleep(POLL)
 
 
-def _train(words: list[str], folder: Path, lock: BinaryIO) -> Outcome | None:
+def _train(
+    words: list[str], folder: Path, lock: BinaryIO, environment: dict[str, str]
+) -> Outcome | None:
     """Run fairseq-train into train.log; return the outcome of a crash that is a divergence.
 
     None if the training ran to its end.
 
     Raises:
         RunFailed: if it failed otherwise.
+        KeyboardInterrupt: if it was told to stop, and has saved.
     """
     log = folder / "train.log"
     begun = log.stat().st_size if log.exists() else 0
     logger.info("%s: training, see %s", folder, log)
     with record.session(folder), open(log, "a") as file:
-        process = subprocess.Popen(
-            words,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            pass_fds=[lock.fileno()],
-            start_new_session=True,
-            preexec_fn=children.ending_gently(),
-        )
-        try:
+        started = children.training(words, file, environment, [lock.fileno()])
+        with started as process:
             non_finite = wait_and_watch(process, log, begun)
-        finally:
-            children.end(process)
     text = text_since(log, begun)
+    _stop_if_told(text, folder)
     if non_finite is not None:
         return {"state": "diverged", "update": non_finite, "reason": "non-finite loss"}
     reason = crash_reason(text) if process.returncode else None
@@ -206,11 +202,23 @@ def _train(words: list[str], folder: Path, lock: BinaryIO) -> Outcome | None:
     return None
 
 
-def _train_beside(words: list[str], folder: Path, rank: int) -> Outcome:
+def _stop_if_told(text: str, folder: Path) -> None:
+    """Stop as Ctrl-C does if a log says that its training was told to stop, and has saved."""
+    at = text.rfind(children.SAVED)
+    if at >= 0:
+        logger.info("%s: %s", folder, text[at:].partition("\n")[0])
+        raise KeyboardInterrupt
+
+
+def _train_beside(
+    words: list[str], folder: Path, rank: int, environment: dict[str, str]
+) -> Outcome:
     """Run this machine's part of a training that another machine keeps the books of."""
     log = folder / f"train.node{rank}.log"
-    with open(log, "a") as file:
-        code = children.run(words, file)
+    begun = log.stat().st_size if log.exists() else 0
+    with open(log, "a") as file, children.training(words, file, environment) as process:
+        code = process.wait()
+    _stop_if_told(text_since(log, begun), folder)
     if code:
         raise RunFailed(f"fairseq-train failed on this machine (exit code {code}): see {log}")
     return {"state": "done", "update": record.load_log(folder).last_update}
