@@ -47,6 +47,11 @@ class Request:
         for number in SIGNALS:
             signal.signal(number, self._ask)
 
+    def be_deaf(self) -> None:
+        """Ignore :data:`SIGNALS` from now on: while Python shuts down, they would end it."""
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+
     def _ask(self, *_: Any) -> None:
         self.asked = True
         # processes that load data may be told to stop as well; torch would raise an error for that
@@ -97,6 +102,7 @@ def _ends_when_asked(validate_and_save: Callable[..., Any], request: Request) ->
             _any_process(True, trainer)  # the first process saves: the others wait for it here
             # a warning, since only the first process shows what is less
             logger.warning("%s at update %d", SAVED, trainer.get_num_updates())
+            request.be_deaf()
             raise SystemExit(0 if "TORCHELASTIC_RUN_ID" in os.environ else STOPPED)
         return valid_losses, should_stop
 

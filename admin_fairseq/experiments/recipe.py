@@ -28,6 +28,8 @@ from .values import (
     positive,
     read_value,
     seeds,
+    token_counts,
+    took,
     whole,
     words,
     yes_or_no,
@@ -82,6 +84,14 @@ KEYS = {
         "compound-splitting": Key(yes_or_no, "yes or no"),
         # what a training of the recipe's length reaches, by which "diverged" is judged
         "reference-nll": Key(amount, "a validation loss in bits a token", required=False),
+    },
+    # what ``plan`` reckons with as long as the data is not prepared, and what was published
+    "plan": {
+        "pairs": Key(positive, "a number of sentence pairs", required=False),
+        "tokens": Key(token_counts, "SOURCE / TARGET, of which one may be unknown", required=False),
+        "types": Key(positive, "a number of types", required=False),
+        "from": Key(str, "where these are from", required=False),
+        "took": Key(took, "HOURS hours, N x GPU, SOURCE", required=False),
     },
 }
 
