@@ -73,6 +73,8 @@ KEYS = {
         "validate-every": Key(positive, "a number of updates", required=False),
         # checkpoints by updates, instead of one an epoch
         "save-every": Key(positive, "a number of updates", required=False),
+        # checkpoints beside those of epochs, to go on from after a kill
+        "checkpoint-every": Key(positive, "a number of updates", required=False),
         "log-every": Key(positive, "a number of updates", required=False),
         # processes that load data
         "workers": Key(whole, "a whole number of at least 0", required=False),

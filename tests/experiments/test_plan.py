@@ -26,7 +26,7 @@ SHAPES = [
 
 
 def model_of(shape, checkpointing=False):
-    on_task = task(shape.types - 4)  # beside fairseq's own
+    on_task = task(shape.types)
     flags = {"encoder_layers": shape.encoder, "decoder_layers": shape.decoder}
     for stack in ("encoder", "decoder"):
         flags[f"{stack}_embed_dim"] = shape.dim
@@ -183,7 +183,7 @@ def test_published_times_are_near_the_usual_utilisation(capsys, tmp_path, monkey
             _, found = plan(capsys, name, "--layers", layers, "--gpus", gpus)
             planned = float(found["time"].split()[1].replace(",", ""))
             reached.append(0.1 * planned / float(hours.split()[0]))
-    assert len(reached) == 5 and 0.08 < min(reached) and max(reached) < 0.13, reached
+    assert len(reached) == 5 and min(reached) > 0.08 and max(reached) < 0.13, reached
 
 
 def test_a_plan_of_prepared_data_counts_its_tokens(tiny, capsys, monkeypatch):  # noqa: F811
@@ -198,7 +198,8 @@ def test_a_plan_of_prepared_data_counts_its_tokens(tiny, capsys, monkeypatch):  
     start = f"{pairs} pairs an epoch, {sums[0]} tokens of the source and {sums[1]} of the target"
     assert found["text"].startswith(start) and "all of its lengths" in found["text"]
     assert found["updates"].startswith("about ")
-    types = sum(1 for _ in open(tiny / "data" / "data-bin" / "dict.en.txt")) + 4
+    words = (tiny / "data" / "data-bin" / "dict.en.txt").read_text().splitlines()
+    types = len(words) + 4
     assert f"{types:,} types" in found["model"]
 
 

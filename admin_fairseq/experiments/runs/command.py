@@ -122,7 +122,8 @@ def machine_flags(settings: Settings) -> Words:
 def saving_flags(recipe: Recipe, settings: Settings) -> Words:
     """Return the flags of validation, checkpoints and log.
 
-    A recipe with ``save-every`` keeps checkpoints by updates, none by epochs.
+    A recipe with ``save-every`` keeps checkpoints by updates, none by epochs; one with
+    ``checkpoint-every`` keeps those of epochs, and the last one by updates beside them.
     """
 
     def get(key: str) -> Any:
@@ -138,6 +139,9 @@ def saving_flags(recipe: Recipe, settings: Settings) -> Words:
         flags += ["--save-interval-updates", get("save-every")]
         flags += ["--keep-interval-updates", average, "--no-epoch-checkpoints"]
     else:
+        if get("checkpoint-every"):
+            flags += ["--save-interval-updates", get("checkpoint-every")]
+            flags += ["--keep-interval-updates", 1]
         flags += ["--keep-last-epochs", average]
     flags += ["--no-progress-bar", "--log-format", "json"]
     flags += ["--log-interval", get("log-every") or 100]
