@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from tests.experiments.test_train_script import script, tiny  # noqa: F401
+from tests.helpers import REPOSITORY
 
 BASE = ["tiny.ini", "--data", "data", "--cpu", "--tokens-per-update", "48", "--updates", "240"]
-EXTRA = ["--", "--num-workers", "0", "--log-interval", "1", "--validate-interval", "9"]
+EXTRA = ["--", "--num-workers", "1", "--log-interval", "1", "--validate-interval", "9"]
 ADMIN = ["--init-type", "adaptive", "--seed", "2"]
 
 
@@ -47,7 +48,7 @@ def saved_at(log):
 @pytest.mark.subprocess
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGUSR1])
-@pytest.mark.parametrize("processes", ["1", "2"])
+@pytest.mark.parametrize("processes", ["1", "2"])  # and as many that load data
 def test_stopped_in_an_epoch_it_goes_on_bit_for_bit(tiny, how, processes):  # noqa: F811
     flags = [*BASE, *ADMIN, "--processes", processes]
     runs = tiny / "runs"
@@ -72,7 +73,7 @@ def test_stopped_in_an_epoch_it_goes_on_bit_for_bit(tiny, how, processes):  # no
 def test_plain_fairseq_train_saves_only_where_it_is_asked_for(tiny):  # noqa: F811
     """Also when all of the job's processes get the signal, those that load data too."""
     listed = script("train.sh", tiny, *BASE, "--init-type", "default", "--dry-run", *EXTRA)
-    line = listed.stdout.splitlines()[-1].replace("--num-workers 0", "--num-workers 1")
+    line = listed.stdout.splitlines()[-1]
     line = re.sub(r"--save-dir \S+", "--save-dir plain", line)
     fairseq_train = os.path.join(os.path.dirname(sys.executable), "fairseq-train")
     words = [fairseq_train, *re.sub(r"\(0.9, 0.98\)", "(0.9,0.98)", line).split()[1:]]
@@ -115,3 +116,33 @@ def test_a_sweep_that_is_told_to_stop_saves_all_its_trainings(tiny):  # noqa: F8
     for log in logs:
         assert saved_at(log) >= 1
     assert not list(folder.glob("*/outcome.json"))
+
+
+@pytest.mark.subprocess
+@pytest.mark.parametrize("ends, code", [("exit 130", 130), ("exit 1", 1), ("exit 0", 0)])
+def test_the_job_for_slurm_hands_the_signal_on_and_requeues(tmp_path, ends, code):
+    """With stand-ins for Slurm's commands and for the training."""
+    tools, scripts = tmp_path / "tools", tmp_path / "scripts"
+    tools.mkdir()
+    scripts.mkdir()
+    job = (REPOSITORY / "scripts" / "train.slurm").read_text()
+    assert "#SBATCH --signal=B:USR1@" in job and "#SBATCH --requeue" in job
+    (scripts / "train.slurm").write_text(job)
+    (scripts / "train.sh").write_text(
+        f"trap 'sleep 0.3; touch saved; {ends}' USR1\ntouch begun\nwhile :; do sleep 0.05; done\n"
+    )
+    (tools / "srun").write_text('#!/bin/bash\nexec "$@"\n')
+    (tools / "scontrol").write_text('#!/bin/bash\necho "$*" >> scontrol.txt\necho host1\n')
+    for tool in tools.iterdir():
+        tool.chmod(0o755)
+    names = {"SLURM_JOB_NODELIST": "host[1-2]", "SLURM_JOB_ID": "77"}
+    environment = {**os.environ, **names, "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
+    process = subprocess.Popen(["bash", scripts / "train.slurm"], cwd=tmp_path, env=environment)
+    end = time.monotonic() + 30
+    while not (tmp_path / "begun").exists():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    process.send_signal(signal.SIGUSR1)
+    assert process.wait(30) == code and (tmp_path / "saved").exists()
+    asked = (tmp_path / "scontrol.txt").read_text().splitlines()
+    assert ("requeue 77" in asked) == (code == 130)

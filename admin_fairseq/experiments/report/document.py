@@ -9,7 +9,7 @@ from string import ascii_uppercase
 from typing import Union
 
 from .sections import Key, Section
-from .significance import SAMPLES, Comparison, format_p
+from .significance import SAMPLES, Comparison, at_floor, format_p
 from .tables import MEASURES, Line, find_best, label
 
 MEANS = (
@@ -226,4 +226,10 @@ def significance_table(comparisons: Sequence[Comparison], name: str) -> Table:
         rows.append([Cell(text) for text in texts])
     signatures = sorted({comparison.signature for comparison in comparisons})
     columns = ["depth", "seed", "methods", "tokenised BLEU", "p"]
-    return Table(name, columns, rows, [f"Signature: {'; '.join(signatures)}"])
+    notes = [f"Signature: {'; '.join(signatures)}"]
+    if any(at_floor(comparison.p) for comparison in comparisons):
+        notes.append(
+            f"p {format_p(0)}: no sample of {SAMPLES:,} differed more by chance; they cannot tell "
+            "smaller values apart"
+        )
+    return Table(name, columns, rows, notes)

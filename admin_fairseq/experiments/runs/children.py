@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import IO, Optional
@@ -48,10 +49,18 @@ def run(
     ).returncode
 
 
+@dataclass
+class Training:
+    """A training that was started, and whether it was told to save and to end."""
+
+    process: subprocess.Popen
+    told: bool = False
+
+
 @contextlib.contextmanager
 def training(
     words: Sequence[str], output: IO, environment: Mapping[str, str], pass_fds: Sequence[int] = ()
-) -> Iterator[subprocess.Popen]:
+) -> Iterator[Training]:
     """Start a training in a process group of its own, which ends with the block.
 
     SIGTERM and SIGUSR1 to this process meanwhile tell it to save and to end; the block goes on.
@@ -79,17 +88,19 @@ def training(
         env={**os.environ, **environment, _SAVE_ON_SIGNAL: "1"},
     )
     try:
-        with _saving(process):
-            yield process
+        started = Training(process)
+        with _saving(started):
+            yield started
     finally:
         end(process)
 
 
 @contextlib.contextmanager
-def _saving(process: subprocess.Popen) -> Iterator[None]:
+def _saving(started: Training) -> Iterator[None]:
     def ask(*_: object) -> None:
+        started.told = True
         signal.alarm(1)  # again: before its first update it does not listen
-        _tell(process)
+        _tell(started.process)
 
     before = {number: signal.signal(number, ask) for number in (*STOPPING, signal.SIGALRM)}
     try:

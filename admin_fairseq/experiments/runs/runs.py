@@ -71,7 +71,11 @@ def finish(
         if profile is not None:
             _measure(recipe, settings, profile)
         restore_last(folder)
-        return judge(folder, _train(launched, folder, lock, environment))
+        crash, told = _train(launched, folder, lock, environment)
+        outcome = judge(folder, crash)
+    if told:  # it ended by itself meanwhile; a run after it must not begin
+        raise KeyboardInterrupt
+    return outcome
 
 
 def in_use(path: StrPath) -> str:
@@ -168,10 +172,12 @@ def _wait_for(profile: Path | None, patience: int = 1800) -> None:
 
 def _train(
     words: list[str], folder: Path, lock: BinaryIO, environment: dict[str, str]
-) -> Outcome | None:
-    """Run fairseq-train into train.log; return the outcome of a crash that is a divergence.
+) -> tuple[Outcome | None, bool]:
+    """Run fairseq-train into train.log.
 
-    None if the training ran to its end.
+    Returns:
+        The outcome of a crash that is a divergence, or None if the training ran to its end; and
+        whether it was told to stop, but ended so before it could.
 
     Raises:
         RunFailed: if it failed otherwise.
@@ -180,29 +186,29 @@ def _train(
     log = folder / "train.log"
     begun = log.stat().st_size if log.exists() else 0
     logger.info("%s: training, see %s", folder, log)
-    with record.session(folder), open(log, "a") as file:
-        started = children.training(words, file, environment, [lock.fileno()])
-        with started as process:
-            non_finite = wait_and_watch(process, log, begun)
-    text = text_since(log, begun)
-    _stop_if_told(text, folder)
+    with (
+        record.session(folder),
+        open(log, "a") as file,
+        children.training(words, file, environment, [lock.fileno()]) as started,
+    ):
+        non_finite = wait_and_watch(started.process, log, begun)
+    text, code = text_since(log, begun), started.process.returncode
     if non_finite is not None:
-        return {"state": "diverged", "update": non_finite, "reason": "non-finite loss"}
-    reason = crash_reason(text) if process.returncode else None
+        end = {"state": "diverged", "update": non_finite, "reason": "non-finite loss"}
+        return end, started.told
+    _stop_if_saved(text, folder)
+    reason = crash_reason(text) if code else None
     if reason:
-        return {
-            "state": "diverged",
-            "update": record.load_log(folder).last_update,
-            "reason": reason,
-        }
-    if process.returncode or "done training" not in text:
-        raise RunFailed(
-            f"{folder}: fairseq-train failed (exit code {process.returncode}): see {log}"
-        )
-    return None
+        update = record.load_log(folder).last_update
+        return {"state": "diverged", "update": update, "reason": reason}, started.told
+    if code or "done training" not in text:
+        if started.told:
+            raise KeyboardInterrupt
+        raise RunFailed(f"{folder}: fairseq-train failed (exit code {code}): see {log}")
+    return None, started.told
 
 
-def _stop_if_told(text: str, folder: Path) -> None:
+def _stop_if_saved(text: str, folder: Path) -> None:
     """Stop as Ctrl-C does if a log says that its training was told to stop, and has saved."""
     at = text.rfind(children.SAVED)
     if at >= 0:
@@ -216,9 +222,11 @@ def _train_beside(
     """Run this machine's part of a training that another machine keeps the books of."""
     log = folder / f"train.node{rank}.log"
     begun = log.stat().st_size if log.exists() else 0
-    with open(log, "a") as file, children.training(words, file, environment) as process:
-        code = process.wait()
-    _stop_if_told(text_since(log, begun), folder)
+    with open(log, "a") as file, children.training(words, file, environment) as started:
+        code = started.process.wait()
+    _stop_if_saved(text_since(log, begun), folder)
+    if started.told:
+        raise KeyboardInterrupt
     if code:
         raise RunFailed(f"fairseq-train failed on this machine (exit code {code}): see {log}")
     return {"state": "done", "update": record.load_log(folder).last_update}
