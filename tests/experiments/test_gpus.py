@@ -7,7 +7,7 @@ import pytest
 
 from admin_fairseq.cli import main
 from admin_fairseq.experiments.recipe import TO_TRAIN, read_recipe
-from admin_fairseq.experiments.runs import command, machine
+from admin_fairseq.experiments.runs import command, devices, machine
 from admin_fairseq.experiments.runs.record import flag_of
 from admin_fairseq.experiments.runs.settings import Settings
 from admin_fairseq.experiments.runs.side_by_side import Pool
@@ -172,6 +172,22 @@ def test_the_papers_batch_on_other_machines(
     of_recipe = recipe.get("training", "tokens-per-update", layers)[1]
     assert flag_of(profiling.split(), "--max-tokens") == str(of_recipe)
     assert flag_of(profiling.split(), "--update-freq") == "1"
+
+
+@pytest.mark.parametrize(
+    "name, layers, nodes, available, expected",
+    [
+        ("wmt14_en-de", "18-18", 2, 8, 2),
+        ("wmt14_en-de", "18-18", 3, 8, 2),
+        ("wmt14_en-de", "18-18", 2, 1, 1),
+        ("wmt14_en-fr", "60-12", 2, 8, 8),
+        ("wmt14_en-fr", "60-12", 4, 8, 4),
+        ("iwslt14_de-en", "6-6", 1, 8, 1),
+    ],
+)
+def test_gpus_of_each_of_several_machines(name, layers, nodes, available, expected):
+    recipe = read_recipe(name, TO_TRAIN)
+    assert devices.of_one_training(recipe, layers, nodes, available) == expected
 
 
 def test_a_profiles_batch_is_the_papers_whatever_fits_a_device(tmp_path):
