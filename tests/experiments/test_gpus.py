@@ -112,11 +112,12 @@ def test_no_gpu_or_none_visible_is_the_cpu(tiny, gpus, monkeypatch):  # noqa: F8
 
 
 @pytest.mark.subprocess
-def test_a_profile_is_measured_on_one_gpu_with_the_papers_batch(tiny, gpus, monkeypatch):  # noqa: F811
+def test_a_profile_is_measured_on_one_gpu_with_the_papers_batch(tiny, gpus, capsys, monkeypatch):  # noqa: F811
     gpus(4)
     monkeypatch.chdir(tiny)
     words = ["train", "tiny.ini", "--data", "data", "--init-type", "admin", "--processes", "4"]
     assert main(words) == 0
+    assert "a batch has 64 tokens, the recipe's has 256" in capsys.readouterr().err
     (_, _, first, profiling), _, (_, _, second, training), _ = seen(tiny)
     assert (first, second) == ("0", "0,1,2,3")
     assert flag_of(profiling.split(), "--max-tokens") == "256"

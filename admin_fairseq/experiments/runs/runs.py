@@ -57,7 +57,16 @@ def finish(
         logger.info("%s: %s already", folder, describe(known))
         return known
     check(recipe, settings)
-    logger.info("%s: %s", folder, command.batch_of(recipe, settings).describe())
+    planned, usual = command.batch_of(recipe, settings), command.profile_tokens(recipe, settings)
+    logger.info("%s: %s", folder, planned.describe())
+    if planned.max_tokens < usual and not settings.max_tokens:
+        logger.warning(
+            "%s: on so many devices a batch has %d tokens, the recipe's has %d: other sentences "
+            "come together than in the paper's; fewer --processes keep them",
+            folder,
+            planned.max_tokens,
+            usual,
+        )
     profile = command.profile_of(recipe, settings, folder)
     words = command.fairseq_train(recipe, settings, folder, profile)
     launched = command.with_paths(command.distributed(words, settings, node_rank, master))
