@@ -28,12 +28,14 @@ def check_output(output: str, inputs: Sequence[str], force: bool, kind: str = "f
         raise AdminError(f"{output}: its folder does not exist")
     if not os.access(parent, os.W_OK):
         raise AdminError(f"{output}: no permission to write into its folder")
+    # lexists: a link that leads nowhere is somebody's, too
     if os.path.lexists(output):
         _check_replaceable(output, force, kind)
 
 
 def _check_replaceable(output: str, force: bool, kind: str) -> None:
     is_folder = os.path.isdir(output)
+    # even with --force: renaming over /dev/null would break the machine
     if os.path.exists(output) and not is_folder and not os.path.isfile(output):
         raise AdminError(f"{output}: is a device or a pipe, which is not replaced by a {kind}")
     if not force:

@@ -40,6 +40,7 @@ def split_compounds(text: str) -> str:
 def detokenise(texts: Sequence[str], lang: str) -> list[str]:
     """Return Moses-tokenised texts as running text."""
     detokenizer = MosesDetokenizer(lang)
+    # the corpora are tokenised without escapes: &amp; in them is the text's own
     return [detokenizer.detokenize(text.split(), unescape=False) for text in texts]
 
 
@@ -69,6 +70,7 @@ def scores(
         return Score(column, name, value, str(metric.get_signature()))
 
     def tokenised_bleu() -> BLEU:
+        # force: sacreBLEU warns of text that is tokenised already
         return BLEU(tokenize="none", force=True)
 
     found = [score("bleu", "tokenised BLEU", tokenised_bleu(), hypotheses, tokenised_references)]

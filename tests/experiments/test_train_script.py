@@ -198,7 +198,11 @@ def test_deepnmt_profiles_with_another_dropout_than_it_trains_with(tmp_path):
     assert command.profile_name(other, settings) != command.profile_name(recipe, settings)
 
 
-@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.ini")), ids=lambda path: path.stem)
+# the others train on the data of one of these
+PREPARED = [path for path in sorted(FOLDER.glob("*.ini")) if "\ntrain =" in path.read_text()]
+
+
+@pytest.mark.parametrize("path", PREPARED, ids=lambda path: path.stem)
 def test_preparing_and_training_read_the_same_file(path, tmp_path):
     """With comments behind values too."""
     text = re.sub(
@@ -209,10 +213,6 @@ def test_preparing_and_training_read_the_same_file(path, tmp_path):
     )
     (tmp_path / path.name).write_text(text)
     trained = recipes.read_recipe(tmp_path / path.name, recipes.TO_TRAIN)
-    if not trained.data.merges:  # it trains on another recipe's data
-        with pytest.raises(AdminError, match="train is missing"):
-            recipes.read_recipe(tmp_path / path.name, recipes.TO_PREPARE)
-        return
     prepared = recipes.read_recipe(tmp_path / path.name, recipes.TO_PREPARE)
     assert trained.data == prepared.data and trained.name == prepared.name
     assert (trained.source, trained.target, trained.lowercase) == (
