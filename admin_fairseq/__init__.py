@@ -18,7 +18,8 @@ Read the modules in this order:
 5. ``model``         the architectures: building a model, and nothing else
 6. ``options``       the flags; ``rules``: the combinations that are refused
 7. ``profile``       measuring omega, its file, and filling a model
-8. ``training``      what ``--init-type`` does in fairseq-train; ``trace``: ``--trace-interval``
+8. ``training``      what ``--init-type`` does in fairseq-train; ``trace``: ``--trace-interval``;
+                     ``preemption``: a training that is told to stop saves first
 9. ``optim``         RAdam
 10. ``compat``       workarounds for fairseq on today's Python, each feature-tested
 11. ``checkpoints``  verifying, reading, writing, rebuilding and averaging them
@@ -113,6 +114,7 @@ def register() -> None:
     - functions of fairseq are patched, and numpy gets a name back that fairseq uses (``compat``);
     - torch's safe globals get the classes that fairseq keeps in its checkpoints;
     - fairseq's ``Trainer`` begins a training as ``--init-type`` says, with this plugin's models;
+    - if its environment asks for it, fairseq-train saves when told to stop (``preemption``);
     - fairseq's warning that tensorboardX is missing is silenced;
     - data loading is stopped when the process ends, or fairseq's would wait for ever;
     - in fairseq's own commands an :class:`AdminError` ends in its message, without a traceback.
@@ -121,9 +123,10 @@ def register() -> None:
 
     # first: what follows imports fairseq, and a workaround silences what it logs meanwhile
     compat.apply()
-    from . import errors, model, optim, training  # noqa: F401
+    from . import errors, model, optim, preemption, training  # noqa: F401
 
     training.install()
+    preemption.install()
     if is_fairseq_command():
         errors.install_excepthook()
 

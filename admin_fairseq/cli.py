@@ -18,6 +18,7 @@ from .analysis import command as analyze
 from .deploy import QUANTIZATIONS
 from .errors import AdminError, PrintableFormatter
 from .experiments.corpus import command as prepare
+from .experiments.plan import command as plan
 from .experiments.report import command as report
 from .experiments.runs import evaluate, score, sweep, train
 from .experiments.runs.flags import split_extra
@@ -39,6 +40,7 @@ def _build_parser() -> ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for add in (
         prepare.add_parser,
+        plan.add_parser,
         train.add_parser,
         sweep.add_parser,
         evaluate.add_parser,

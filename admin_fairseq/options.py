@@ -63,7 +63,15 @@ class AdminOptions(FairseqDataclass):
         default=False,
         metadata={
             "help": "start feed-forward weights with Xavier's distribution and zero biases, as "
-            "fairseq 0.9 and the papers did; fairseq starts them smaller since 0.10"
+            "fairseq 0.9 and the papers did; fairseq starts them smaller since 0.10. For biases of "
+            "q, k and v: --zero-qkv-bias"
+        },
+    )
+    zero_qkv_bias: bool = field(
+        default=False,
+        metadata={
+            "help": "start the biases of q, k and v at 0, as the authors' code did; fairseq, 0.9 "
+            "too, draws them at random"
         },
     )
     trace_interval: int = field(

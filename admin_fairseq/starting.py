@@ -43,6 +43,8 @@ def add_sites(layer: Layer, cfg: Any, stack: str, roles: Sequence[str]) -> None:
     # first: deepnet and looklinear start these weights in their own way, whatever this says
     if getattr(cfg, "xavier_ffn", False):
         _start_ffn(layer)
+    if getattr(cfg, "zero_qkv_bias", False):
+        _zero_qkv_biases(layer)
     make_site = EQUATIONS[method_of(cfg).name](layer, cfg, stack)
     for role in roles:
         setattr(layer, role, make_site())
@@ -73,9 +75,7 @@ def analytic(layer: Layer, cfg: Any, stack: str) -> Callable[[], Residual]:
 def deepnet(layer: Layer, cfg: Any, stack: str) -> Callable[[], Residual]:
     """``f(x) + alpha * x``: Xavier's weights, with gain 1 for q and k, and beta for the rest."""
     alpha, beta = deepnorm_scales(cfg.encoder_layers, cfg.decoder_layers)[stack]
-    for attention in (layer.self_attn, getattr(layer, "encoder_attn", None)):
-        if attention is None:
-            continue
+    for attention in _attentions(layer):
         nn.init.xavier_uniform_(attention.q_proj.weight)
         nn.init.xavier_uniform_(attention.k_proj.weight)
         nn.init.xavier_uniform_(attention.v_proj.weight, gain=beta)
@@ -117,10 +117,29 @@ def looklinear(layer: Layer, cfg: Any, stack: str) -> Callable[[], Residual]:
     return Residual
 
 
+def _attentions(layer: Layer) -> list[Any]:
+    found = (layer.self_attn, getattr(layer, "encoder_attn", None))
+    return [attention for attention in found if attention is not None]
+
+
+def _zero_qkv_biases(layer: Layer) -> None:
+    """Start the biases of q, k and v at 0.
+
+    So does the authors' code, a fork of fairseq 0.8, which has q, k and v in one matrix. Since 0.9
+    they are three nn.Linear, whose biases fairseq leaves as torch draws them, uniform within 1 /
+    sqrt(C). No random number is drawn here: all other weights of a seed stay the same.
+    """
+    for attention in _attentions(layer):
+        for linear in (attention.q_proj, attention.k_proj, attention.v_proj):
+            if linear.bias is not None:
+                nn.init.zeros_(linear.bias)
+
+
 def _start_ffn(layer: Layer, gain: float = 1.0) -> None:
     """Start the feed-forward branch with Xavier's uniform weights and zero biases.
 
-    So do fairseq 0.9 and the authors' code. Since 0.10 fairseq leaves these weights to nn.Linear,
+    So do fairseq 0.9 and the authors' code; biases of q, k and v are :func:`_zero_qkv_biases`'.
+    Since 0.10 fairseq leaves these weights to nn.Linear,
     which starts them smaller: for dims 512 and 2048 by 1.1 in fc1 and by 2.2 in fc2. The branch
     then depends on its input less than half as much, and the papers' figures come out only with
     Xavier's.

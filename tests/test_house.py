@@ -42,7 +42,7 @@ ROOMS = {
     "deploy": ["deploy.*"],
     "analysis": ["analysis", "analysis.*"],
     "compat": ["compat", "compat.*"],
-    "training": ["training", "trace"],
+    "training": ["training", "trace", "preemption"],
 }
 # room -> the rooms, beside itself and the light one, that it may import from
 MAY_IMPORT = {

@@ -102,6 +102,19 @@ def test_xavier_ffn_starts_as_fairseq_0_9_did():
     assert not ours.decoder.layers[1].fc1.bias.any() and stock.decoder.layers[1].fc1.bias.any()
 
 
+def test_zero_qkv_bias_changes_the_biases_of_q_k_and_v_alone():
+    stock, ours = build(init_type="adaptive"), build(init_type="adaptive", zero_qkv_bias=True)
+    drawn = dict(stock.named_parameters())
+    zeroed = set()
+    for name, weight in ours.named_parameters():
+        if weight.equal(drawn[name]):
+            continue
+        assert not weight.any(), name
+        zeroed.add(name.split("layers.")[1].split(".", 1)[1])
+    parts = {f"{letter}_proj.bias" for letter in "qkv"}
+    assert zeroed == {f"{name}.{part}" for name in ("self_attn", "encoder_attn") for part in parts}
+
+
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
 def test_looklinear_feed_forward_is_linear_at_the_start(activation):
     layer = build(init_type="looklinear", activation_fn=activation).encoder.layers[0].double()

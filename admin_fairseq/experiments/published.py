@@ -9,15 +9,26 @@ from ..init_types import find_method
 from .values import DEPTH
 
 _VALUE = re.compile(r"(?P<number>\d+(\.\d+)?( ± \d+(\.\d+)?)?|failed), (?P<source>\S.*)")
-_EXPECTED = "INIT-TYPE DEPTH = NUMBER [± SD] or failed, SOURCE"
+_EXPECTED = "INIT-TYPE DEPTH = NUMBER [± SD] or failed, SOURCE[; settings unknown]"
+_UNKNOWN = "; settings unknown"
 
 
 @dataclass(frozen=True)
 class Published:
-    """One number as it was printed, such as ``35.64 ± 0.23`` or ``failed``, and its source."""
+    """One number as it was printed, such as ``35.64 ± 0.23`` or ``failed``, and its source.
+
+    Attributes:
+        settings_known: whether it is known with which settings it was reached. If so, they are
+            those of the recipe at this depth; if not, the recipe's may be others.
+    """
 
     number: str
     source: str
+    settings_known: bool = True
+
+    def __str__(self) -> str:
+        """Return the number as tables have it: ``42.6 (settings unknown)``."""
+        return self.number if self.settings_known else f"{self.number} (settings unknown)"
 
 
 def read_section(
@@ -44,5 +55,7 @@ def read_section(
             continue
         if (init_type, depth) in found:
             problems.append(f"[published] {key}: {init_type} {depth} appears twice")
-        found[init_type, depth] = Published(match["number"], match["source"])
+        source = match["source"]
+        known = not source.endswith(_UNKNOWN)
+        found[init_type, depth] = Published(match["number"], source.removesuffix(_UNKNOWN), known)
     return found, problems

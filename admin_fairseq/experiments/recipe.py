@@ -28,6 +28,8 @@ from .values import (
     positive,
     read_value,
     seeds,
+    token_counts,
+    took,
     whole,
     words,
     yes_or_no,
@@ -44,9 +46,12 @@ KEYS = {
         "dims": Key(dims, "embedding / ffn / heads, such as 512 / 2048 / 8"),
         "depths": Key(depths, "ENCODER-DECODER, ..., such as 6-6, 18-18"),
         "dropout": Key(amount, "a number"),
+        # of the profiling stage, if it is another than the training's
+        "profile-dropout": Key(amount, "a number", required=False),
         "attention-dropout": Key(amount, "a number"),
         "activation-dropout": Key(amount, "a number"),
         "xavier-ffn": Key(yes_or_no, "yes or no"),
+        "zero-qkv-bias": Key(yes_or_no, "yes or no", required=False),
     },
     "training": {
         "optimizer": Key(str, "an optimizer"),
@@ -68,6 +73,8 @@ KEYS = {
         "validate-every": Key(positive, "a number of updates", required=False),
         # checkpoints by updates, instead of one an epoch
         "save-every": Key(positive, "a number of updates", required=False),
+        # checkpoints beside those of epochs, to go on from after a kill
+        "checkpoint-every": Key(positive, "a number of updates", required=False),
         "log-every": Key(positive, "a number of updates", required=False),
         # processes that load data
         "workers": Key(whole, "a whole number of at least 0", required=False),
@@ -79,6 +86,14 @@ KEYS = {
         "compound-splitting": Key(yes_or_no, "yes or no"),
         # what a training of the recipe's length reaches, by which "diverged" is judged
         "reference-nll": Key(amount, "a validation loss in bits a token", required=False),
+    },
+    # what ``plan`` reckons with as long as the data is not prepared, and what was published
+    "plan": {
+        "pairs": Key(positive, "a number of sentence pairs", required=False),
+        "tokens": Key(token_counts, "SOURCE / TARGET, of which one may be unknown", required=False),
+        "types": Key(positive, "a number of types", required=False),
+        "from": Key(str, "where these are from", required=False),
+        "took": Key(took, "HOURS hours, N x GPU, SOURCE", required=False),
     },
 }
 

@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Optional
 
 DEPTH = re.compile(r"[1-9]\d*-[1-9]\d*")
 
@@ -97,6 +97,22 @@ def dims(text: str) -> tuple[int, int, int]:
 def betas(text: str) -> list[float]:
     """Read Adam's ``beta1 / beta2``."""
     return [amount(word) for word in text.split("/")]
+
+
+def token_counts(text: str) -> tuple[Optional[int], Optional[int]]:
+    """Read ``132886171 / 137628246``: source and target; ``unknown`` is None, of one side only."""
+    found = [None if word.strip() == "unknown" else positive(word) for word in text.split("/")]
+    source, target = found
+    if source is None and target is None:
+        raise ValueError
+    return source, target
+
+
+def took(text: str) -> str:
+    """Read ``9.3 hours, 4 x A100, SOURCE``; hours may be ``unknown``."""
+    if not re.fullmatch(r"(\d+(\.\d+)?|unknown) hours, [1-9]\d* x \w+, \S.*", text):
+        raise ValueError
+    return text
 
 
 def factors(text: str) -> list[int]:

@@ -95,6 +95,16 @@ def test_contradictions_in_the_data_section(tmp_path):
     assert "numbers_and_dates is en-de or de-en" in message
 
 
+def test_a_published_number_may_be_of_unknown_settings(tmp_path):
+    path = tmp_path / "own.ini"
+    path.write_text("[published]\nadmin 6-6 = 1.5, me; settings unknown\npre-ln 6-6 = 2, me\n")
+    found = read_published(path)
+    unknown, known = found["adaptive", "6-6"], found["pre-ln", "6-6"]
+    assert (unknown.source, unknown.settings_known) == ("me", False)
+    assert (known.source, known.settings_known) == ("me", True)
+    assert (str(unknown), str(known)) == ("1.5 (settings unknown)", "2")
+
+
 def test_published_init_types_have_all_their_words(tmp_path):
     path = tmp_path / "own.ini"
     path.write_text("[published]\nadmin 6-6 = 1.5, me\npost-ln 6-6 = failed, me\n")

@@ -126,7 +126,8 @@ def test_several_sources_of_published_numbers_are_numbered(tmp_path):
     (section,) = sections.build(tmp_path / "results.tsv")
     printed = document.results_table(section, "", {})
     numbers = {(line[0].text, line[1].text): line[2].text for line in printed.rows}
-    assert numbers["18-18", "Post-LN"] == "failed [1]" and numbers["60-12", "Admin"] == "30.1 [2]"
+    assert numbers["18-18", "Post-LN"] == "failed [1]"
+    assert numbers["60-12", "Admin"] == "30.1 (settings unknown) [2]"
     assert printed.notes == ["Published: [1] Liu et al. 2020; [2] arXiv 2008.07772"]
 
 
@@ -249,6 +250,7 @@ def test_csv_has_plain_numbers(table, tmp_path):
         "0",
         "Liu et al. 2020 (5 seeds)",
     ]
+    assert post_ln["settings_known"] == "1"
     assert (lines["adaptive"]["bleu_mean"], lines["adaptive"]["bleu_sd"]) == ("33.4", "")
     assert (lines["pre-ln"]["bleu_mean"], lines["pre-ln"]["n_seeds_run"]) == ("", "0")
 

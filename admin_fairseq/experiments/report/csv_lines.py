@@ -11,6 +11,7 @@ from .tables import MEASURES, Line
 _SHARED = ["data", "variant", "subset", "averaged", "decoding"]
 _COUNTS = ["n_seeds_run", "n_diverged", "seeds", "common_loss", "updates_to_common_loss"]
 _PUBLISHED = ["published_mean", "published_sd", "published_failed", "published_source"]
+_PUBLISHED += ["settings_known"]
 
 
 def render(sections: Sequence[Section]) -> str:
@@ -55,4 +56,5 @@ def _values(section: Section, line: Line) -> dict[str, Any]:
         values["published_sd"] = sd
         values["published_failed"] = int(failed)
         values["published_source"] = line.published.source
+        values["settings_known"] = int(line.published.settings_known)
     return values

@@ -9,7 +9,7 @@ from string import ascii_uppercase
 from typing import Union
 
 from .sections import Key, Section
-from .significance import SAMPLES, Comparison, format_p
+from .significance import SAMPLES, Comparison, at_floor, format_p
 from .tables import MEASURES, Line, find_best, label
 
 MEANS = (
@@ -194,8 +194,8 @@ def _published(line: Line, sources: Mapping[str, int]) -> str:
         return ""
     # the note below names it, and a number would point at nothing else
     if len(sources) == 1:
-        return line.published.number
-    return f"{line.published.number} [{sources[line.published.source]}]"
+        return str(line.published)
+    return f"{line.published} [{sources[line.published.source]}]"
 
 
 def _notes(section: Section, sources: Mapping[str, int], letters: Mapping[str, str]) -> list[str]:
@@ -228,4 +228,10 @@ def significance_table(comparisons: Sequence[Comparison], name: str) -> Table:
         rows.append([Cell(text) for text in texts])
     signatures = sorted({comparison.signature for comparison in comparisons})
     columns = ["depth", "seed", "methods", "tokenised BLEU", "p"]
-    return Table(name, columns, rows, [f"Signature: {'; '.join(signatures)}"])
+    notes = [f"Signature: {'; '.join(signatures)}"]
+    if any(at_floor(comparison.p) for comparison in comparisons):
+        notes.append(
+            f"p {format_p(0)}: no sample of {SAMPLES:,} differed more by chance; they cannot tell "
+            "smaller values apart"
+        )
+    return Table(name, columns, rows, notes)

@@ -78,9 +78,12 @@ def format_p(p: float, samples: int = SAMPLES) -> str:
     sacreBLEU's p is (k + 1) / (samples + 1), with k the draws of a larger difference: below
     1 / samples there is only k = 0.
     """
-    if p <= 1 / samples:
-        return f"<= {1 / samples:g}"
-    return f"{p:.3f}"
+    return f"<= {1 / samples:g}" if at_floor(p, samples) else f"{p:.3f}"
+
+
+def at_floor(p: float, samples: int = SAMPLES) -> bool:
+    """Whether p is the smallest that so many samples can give."""
+    return p <= 1 / samples
 
 
 def compare(rows: Sequence[Row], folder: Path) -> list[Comparison]:

@@ -13,7 +13,7 @@ Read the modules in this order:
 9. ``restart``      checkpoints that a killed training left behind
 10. ``outcome``     done or diverged: the rules
 11. ``unigram``     the yardstick of the rules
-12. ``machine``     GPUs, commit, versions
+12. ``machine``     GPUs, commit, versions; ``devices``: which GPUs a training gets
 13. ``train``, ``sweep``, ``evaluate``, ``score``   the subcommands of ``admin-fairseq``
 14. ``side_by_side``  several runs at a time
 15. ``translation`` means of checkpoints, and translations of test sets

@@ -22,10 +22,20 @@ def batch_of(recipe: Recipe, settings: Settings) -> batch.Batch:
     """Return the batch of a run on its hardware."""
     factors = recipe.get("training", "tokens-per-update", settings.layers)
     wanted = settings.tokens_per_update or math.prod(factors)
-    default = factors[1] if len(factors) > 1 else factors[0]
     # more devices than the paper had see smaller batches
     share = max(1, wanted // settings.processes)
-    return batch.plan(wanted, settings.processes, settings.max_tokens or min(default, share))
+    default = min(_of_one_device(factors), share)
+    return batch.plan(wanted, settings.processes, settings.max_tokens or default)
+
+
+def profile_tokens(recipe: Recipe, settings: Settings) -> int:
+    """Return the tokens of the batch that is profiled: the paper's, whatever the machine."""
+    factors = recipe.get("training", "tokens-per-update", settings.layers)
+    return min(_of_one_device(factors), settings.tokens_per_update or math.prod(factors))
+
+
+def _of_one_device(factors: list[int]) -> int:
+    return factors[1] if len(factors) > 1 else factors[0]
 
 
 def dictionaries(recipe: Recipe, data: Union[str, Path]) -> Optional[str]:
@@ -42,8 +52,11 @@ def dictionaries(recipe: Recipe, data: Union[str, Path]) -> Optional[str]:
     return digest.hexdigest()[:16]
 
 
-def model_flags(recipe: Recipe, settings: Settings) -> Words:
-    """Return the flags of model, loss and first batch: all that a profile depends on."""
+def model_flags(recipe: Recipe, settings: Settings, stage: str = "train") -> Words:
+    """Return the flags of model and loss, of ``train`` or of ``profile``.
+
+    Those of ``profile`` are all that a profile depends on, beside its batch.
+    """
 
     def get(key: str) -> Any:
         return recipe.get("model", key, settings.layers)
@@ -55,10 +68,13 @@ def model_flags(recipe: Recipe, settings: Settings) -> Words:
     for stack in ("encoder", "decoder"):
         flags += [f"--{stack}-embed-dim", embed, f"--{stack}-ffn-embed-dim", ffn]
         flags += [f"--{stack}-attention-heads", heads]
-    for key in ("dropout", "attention-dropout", "activation-dropout"):
+    of_profile = get("profile-dropout") if stage == "profile" else None
+    flags += ["--dropout", get("dropout") if of_profile is None else of_profile]
+    for key in ("attention-dropout", "activation-dropout"):
         flags += [f"--{key}", get(key)]
-    if get("xavier-ffn"):
-        flags.append("--xavier-ffn")
+    for key in ("xavier-ffn", "zero-qkv-bias"):
+        if get(key):
+            flags.append(f"--{key}")
     smoothing = recipe.get("training", "label-smoothing", settings.layers)
     flags += ["--criterion", "label_smoothed_cross_entropy", "--label-smoothing", smoothing]
     return flags
@@ -106,7 +122,8 @@ def machine_flags(settings: Settings) -> Words:
 def saving_flags(recipe: Recipe, settings: Settings) -> Words:
     """Return the flags of validation, checkpoints and log.
 
-    A recipe with ``save-every`` keeps checkpoints by updates, none by epochs.
+    A recipe with ``save-every`` keeps checkpoints by updates, none by epochs; one with
+    ``checkpoint-every`` keeps those of epochs, and the last one by updates beside them.
     """
 
     def get(key: str) -> Any:
@@ -122,6 +139,9 @@ def saving_flags(recipe: Recipe, settings: Settings) -> Words:
         flags += ["--save-interval-updates", get("save-every")]
         flags += ["--keep-interval-updates", average, "--no-epoch-checkpoints"]
     else:
+        if get("checkpoint-every"):
+            flags += ["--save-interval-updates", get("checkpoint-every")]
+            flags += ["--keep-interval-updates", 1]
         flags += ["--keep-last-epochs", average]
     flags += ["--no-progress-bar", "--log-format", "json"]
     flags += ["--log-interval", get("log-every") or 100]
@@ -149,23 +169,21 @@ def fairseq_train(
         save_dir: the folder of the checkpoints.
         profile: the profile to write or read, for methods that need one.
         stage: ``train``, or ``profile``, which is one process and one batch, with the profile's
-            seed.
+            seed and the paper's batch.
     """
     planned = batch_of(recipe, settings)
-    device, seed, update_freq = settings, settings.seed, planned.update_freq
+    device, seed = settings, settings.seed
+    max_tokens, update_freq = planned.max_tokens, planned.update_freq
     init_type = find_method(settings.init_type).train_flags
     if stage == "profile":
-        device, seed, update_freq = (
-            replace(settings, processes=1),
-            profile_seed(recipe, settings),
-            1,
-        )
+        device, seed = replace(settings, processes=1), profile_seed(recipe, settings)
+        max_tokens, update_freq = profile_tokens(recipe, settings), 1
         init_type = ["--init-type", "adaptive-profiling"]
     words: Words = ["fairseq-train", Path(settings.data) / "data-bin"]
     words += ["-s", recipe.source, "-t", recipe.target, "--user-dir", USER_DIR]
-    words += [*model_flags(recipe, settings), *training_flags(recipe, settings)]
+    words += [*model_flags(recipe, settings, stage), *training_flags(recipe, settings)]
     words += [*init_type, "--seed", seed]
-    words += ["--max-tokens", planned.max_tokens, "--update-freq", update_freq]
+    words += ["--max-tokens", max_tokens, "--update-freq", update_freq]
     words += [*machine_flags(device), *saving_flags(recipe, settings)]
     # else fairseq orders sentences of equal length by the epoch in which a process was started:
     # a resumed training would see other batches than an undisturbed one
@@ -182,9 +200,9 @@ def profile_name(recipe: Recipe, settings: Settings) -> str:
     It is the depth, and a digest of all that the profile depends on.
     """
     facts = [
-        model_flags(recipe, settings),
+        model_flags(recipe, settings, "profile"),
         settings.data,
-        batch_of(recipe, settings).max_tokens,
+        profile_tokens(recipe, settings),
         settings.cpu,
         profile_seed(recipe, settings),
         settings.extra,

@@ -7,7 +7,7 @@ from pathlib import Path
 from ...errors import raise_all
 from ..recipe import Recipe, recipe_names
 from ..values import DEPTH
-from . import machine
+from . import devices, machine
 from .settings import Settings
 
 EXTRA = (
@@ -59,8 +59,8 @@ def _add_machines(command: ArgumentParser) -> None:
         "--processes",
         type=int,
         metavar="N",
-        help="on this machine (default: one for each GPU that nvidia-smi lists and "
-        "CUDA_VISIBLE_DEVICES leaves, or 1)",
+        help="on this machine, for one training (default: as many GPUs as the recipe's "
+        "tokens-per-update says, of those that nvidia-smi lists and CUDA_VISIBLE_DEVICES leaves)",
     )
     command.add_argument(
         "--nodes",
@@ -93,12 +93,15 @@ def check_numbers(args: Namespace) -> None:
         "--max-tokens": args.max_tokens or 1,
         "--tokens-per-update": args.tokens_per_update or 1,
         "--updates": args.updates or 1,
-        "--jobs": getattr(args, "jobs", 1),
+        "--jobs": 1 if getattr(args, "jobs", None) is None else args.jobs,
     }
     problems = []
     for flag, number in numbers.items():
         if number < 1:
             problems.append(f"{flag} {number}: must be at least 1")
+    gpus = 0 if args.cpu else len(machine.visible_gpus())
+    if gpus and (args.processes or 1) > gpus:
+        problems.append(f"--processes {args.processes}: there are {gpus} GPUs (or add --cpu)")
     for flag, text in (("--lr", args.lr), ("--beta2", args.beta2)):
         try:
             float(text or 0)
@@ -115,9 +118,10 @@ def make_settings(
     args: Namespace, recipe: Recipe, init_type: str, layers: str, seed: int
 ) -> Settings:
     """Return the settings that the flags ask for, of one run."""
-    no_gpu, devices = machine.defaults()
+    no_gpu, available = machine.defaults()
     cpu = args.cpu or no_gpu
-    processes = args.processes or (1 if cpu else devices)
+    of_recipe = 1 if cpu else devices.of_one_training(recipe, layers, args.nodes, available)
+    processes = args.processes or of_recipe
     return Settings(
         init_type=init_type,
         layers=layers,

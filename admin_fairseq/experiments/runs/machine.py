@@ -5,6 +5,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 from .settings import Settings
@@ -53,12 +54,21 @@ def _version(name: str) -> str:
     return ""
 
 
-def gpus() -> list[str]:
-    """Return the names of the NVIDIA GPUs that a training would see, without importing torch.
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU: its word in CUDA_VISIBLE_DEVICES, and its name."""
+
+    word: str
+    name: str
+
+
+def visible_gpus() -> list[Gpu]:
+    """Return the NVIDIA GPUs that a training would see, without importing torch.
 
     They are those that ``nvidia-smi`` lists, and of these the ones that ``CUDA_VISIBLE_DEVICES``
     names, which are numbers or what begins with ``GPU-`` or ``MIG-``; as for CUDA, the first that
-    does not exist ends the list. A torch that was built for the CPU sees none.
+    does not exist, or that was named before, ends the list. A torch that was built for the CPU sees
+    none.
     """
     if "+cpu" in _version("torch"):
         return []
@@ -72,18 +82,26 @@ def gpus() -> list[str]:
         ).stdout.splitlines()
     except (OSError, subprocess.CalledProcessError):
         return []
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is None or not names:
-        return names
-    found = []
-    for word in (text.strip() for text in visible.split(",")):
-        if word.isdigit() and int(word) < len(names):
-            found.append(names[int(word)])
+    wanted = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if wanted is None or not names:
+        return [Gpu(str(number), name) for number, name in enumerate(names)]
+    found: dict[str, Gpu] = {}
+    for word in (text.strip() for text in wanted.split(",")):
+        if word.isdecimal() and int(word) < len(names):
+            gpu = Gpu(str(int(word)), names[int(word)])
         elif word.startswith(("GPU-", "MIG-")):
-            found.append(names[0])
+            gpu = Gpu(word, names[0])
         else:
             break
-    return found
+        if gpu.word in found:
+            break
+        found[gpu.word] = gpu
+    return list(found.values())
+
+
+def gpus() -> list[str]:
+    """Return the names of the GPUs that a training would see."""
+    return [gpu.name for gpu in visible_gpus()]
 
 
 def defaults() -> tuple[bool, int]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import math
 import shlex
-import subprocess
 import time
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,7 +17,7 @@ from typing import Any, BinaryIO
 from ...errors import AdminError
 from ...files import StrPath, locked
 from ..recipe import Recipe
-from . import children, command, machine, record
+from . import children, command, devices, machine, record
 from .checks import check
 from .outcome import crash_reason, describe, judge
 from .record import Outcome
@@ -58,20 +57,34 @@ def finish(
         logger.info("%s: %s already", folder, describe(known))
         return known
     check(recipe, settings)
-    logger.info("%s: %s", folder, command.batch_of(recipe, settings).describe())
+    planned, usual = command.batch_of(recipe, settings), command.profile_tokens(recipe, settings)
+    logger.info("%s: %s", folder, planned.describe())
+    if planned.max_tokens < usual and not settings.max_tokens:
+        logger.warning(
+            "%s: on so many devices a batch has %d tokens, the recipe's has %d: other sentences "
+            "come together than in the paper's; fewer --processes keep them",
+            folder,
+            planned.max_tokens,
+            usual,
+        )
     profile = command.profile_of(recipe, settings, folder)
     words = command.fairseq_train(recipe, settings, folder, profile)
     launched = command.with_paths(command.distributed(words, settings, node_rank, master))
+    environment = devices.environment(settings.cpu, settings.processes // settings.nodes)
     folder.mkdir(parents=True, exist_ok=True)
     if node_rank > 0:
         _wait_for(profile)
-        return _train_beside(launched, folder, node_rank)
+        return _train_beside(launched, folder, node_rank, environment)
     with locked(folder / "lock", ENDING, in_use) as lock:
         remember(folder, recipe, settings, words)
         if profile is not None:
             _measure(recipe, settings, profile)
         restore_last(folder)
-        return judge(folder, _train(launched, folder, lock))
+        crash, told = _train(launched, folder, lock, environment)
+        outcome = judge(folder, crash)
+    if told:  # it ended by itself meanwhile; a run after it must not begin
+        raise KeyboardInterrupt
+    return outcome
 
 
 def in_use(path: StrPath) -> str:
@@ -148,7 +161,8 @@ def _measure(recipe: Recipe, settings: Settings, profile: Path) -> None:
         log = profile.with_suffix(".log")
         logger.info("profiling: %s", profile)
         with open(log, "a") as file:
-            code = children.run(command.with_paths(words), file)
+            one = devices.environment(settings.cpu, 1)
+            code = children.run(command.with_paths(words), file, one)
         if code or not profile.exists():
             raise RunFailed(f"profiling failed (exit code {code}): see {log}")
 
@@ -165,52 +179,63 @@ def _wait_for(profile: Path | None, patience: int = 1800) -> None:
         time.sleep(POLL)
 
 
-def _train(words: list[str], folder: Path, lock: BinaryIO) -> Outcome | None:
-    """Run fairseq-train into train.log; return the outcome of a crash that is a divergence.
+def _train(
+    words: list[str], folder: Path, lock: BinaryIO, environment: dict[str, str]
+) -> tuple[Outcome | None, bool]:
+    """Run fairseq-train into train.log.
 
-    None if the training ran to its end.
+    Returns:
+        The outcome of a crash that is a divergence, or None if the training ran to its end; and
+        whether it was told to stop, but ended so before it could.
 
     Raises:
         RunFailed: if it failed otherwise.
+        KeyboardInterrupt: if it was told to stop, and has saved.
     """
     log = folder / "train.log"
     begun = log.stat().st_size if log.exists() else 0
     logger.info("%s: training, see %s", folder, log)
-    with record.session(folder), open(log, "a") as file:
-        process = subprocess.Popen(
-            words,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            pass_fds=[lock.fileno()],
-            start_new_session=True,
-            preexec_fn=children.ending_gently(),
-        )
-        try:
-            non_finite = wait_and_watch(process, log, begun)
-        finally:
-            children.end(process)
-    text = text_since(log, begun)
+    with (
+        record.session(folder),
+        open(log, "a") as file,
+        children.training(words, file, environment, [lock.fileno()]) as started,
+    ):
+        non_finite = wait_and_watch(started.process, log, begun)
+    text, code = text_since(log, begun), started.process.returncode
     if non_finite is not None:
-        return {"state": "diverged", "update": non_finite, "reason": "non-finite loss"}
-    reason = crash_reason(text) if process.returncode else None
+        end = {"state": "diverged", "update": non_finite, "reason": "non-finite loss"}
+        return end, started.told
+    _stop_if_saved(text, folder)
+    reason = crash_reason(text) if code else None
     if reason:
-        return {
-            "state": "diverged",
-            "update": record.load_log(folder).last_update,
-            "reason": reason,
-        }
-    if process.returncode or "done training" not in text:
-        raise RunFailed(
-            f"{folder}: fairseq-train failed (exit code {process.returncode}): see {log}"
-        )
-    return None
+        update = record.load_log(folder).last_update
+        return {"state": "diverged", "update": update, "reason": reason}, started.told
+    if code or "done training" not in text:
+        if started.told:
+            raise KeyboardInterrupt
+        raise RunFailed(f"{folder}: fairseq-train failed (exit code {code}): see {log}")
+    return None, started.told
 
 
-def _train_beside(words: list[str], folder: Path, rank: int) -> Outcome:
+def _stop_if_saved(text: str, folder: Path) -> None:
+    """Stop as Ctrl-C does if a log says that its training was told to stop, and has saved."""
+    at = text.rfind(children.SAVED)
+    if at >= 0:
+        logger.info("%s: %s", folder, text[at:].partition("\n")[0])
+        raise KeyboardInterrupt
+
+
+def _train_beside(
+    words: list[str], folder: Path, rank: int, environment: dict[str, str]
+) -> Outcome:
     """Run this machine's part of a training that another machine keeps the books of."""
     log = folder / f"train.node{rank}.log"
-    with open(log, "a") as file:
-        code = children.run(words, file)
+    begun = log.stat().st_size if log.exists() else 0
+    with open(log, "a") as file, children.training(words, file, environment) as started:
+        code = started.process.wait()
+    _stop_if_saved(text_since(log, begun), folder)
+    if started.told:
+        raise KeyboardInterrupt
     if code:
         raise RunFailed(f"fairseq-train failed on this machine (exit code {code}): see {log}")
     return {"state": "done", "update": record.load_log(folder).last_update}

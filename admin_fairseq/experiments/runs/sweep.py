@@ -5,18 +5,18 @@ import logging
 from argparse import ArgumentParser, Namespace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from ...errors import AdminError, raise_all
 from ..recipe import TO_TRAIN, Recipe, read_recipe
-from . import runs
+from . import machine, runs
 from .checks import check, init_type_name, init_type_words
 from .flags import EXTRA, add_common, check_numbers, make_settings
 from .outcome import describe
 from .settings import Settings
-from .side_by_side import run_all
+from .side_by_side import Pool, run_all
 from .start import run_command
-from .train import show
+from .train import say_idle, show
 
 logger = logging.getLogger(__name__)
 
@@ -28,8 +28,8 @@ def add_parser(commands: Any) -> None:
         help="train many runs of a recipe",
         usage="admin-fairseq sweep RECIPE [flags] [-- flags of fairseq-train]",
         description="Train init types x depths x seeds of a recipe, or the grid without warm-up. "
-        "What is done is skipped; a run that diverges or fails does not stop the others. Exit "
-        "code 1 if one failed.",
+        "What is done is skipped; a run that diverges or fails does not stop the others. On "
+        "SIGTERM and SIGUSR1 all save and end. Exit code 1 if one failed, 130 if it was stopped.",
         epilog=EXTRA,
     )
     add_common(parser)
@@ -54,10 +54,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--jobs",
         type=int,
-        default=1,
         metavar="N",
-        help="trainings at a time, with --cpu, each with one thread unless OMP_NUM_THREADS is set "
-        "(default: 1)",
+        help="trainings at a time, each with one thread unless OMP_NUM_THREADS is set (default: as "
+        "many as the GPUs allow, each with as many as the recipe says; with --cpu 1)",
     )
     parser.add_argument(
         "--dest", type=Path, metavar="DIR", help="the folder of the runs (default: runs/NAME)"
@@ -85,8 +84,6 @@ def _sweep(args: Namespace) -> None:
         for settings in cells:
             show(recipe, settings, dest / settings.name(), args)
         return
-    if args.jobs > 1 and not all(settings.cpu for settings in cells):
-        raise AdminError("--jobs: a training takes all GPUs; add --cpu to train on the CPU")
     ends, failures = train_all(recipe, cells, dest, args)
     for folder, end in ends.items():
         print(f"{folder}\t{end}")
@@ -161,12 +158,25 @@ def train_all(
             failures.append(failure)
         logger.info("%s: %s", folder, end)
 
-    if args.jobs > 1:
-        run_all(works, args.jobs, ended)
+    pool = share_gpus(cells)
+    jobs = args.jobs or (pool.most_at_a_time() if pool else 1)
+    if args.nodes > 1:
+        jobs = 1  # all machines must be at the same run
+    say_idle(max(cells, key=lambda settings: settings.processes), jobs)
+    if jobs > 1:
+        run_all(works, jobs, ended, pool)
     else:
         for number, work in enumerate(works):
             ended(number, work())
     return ends, failures
+
+
+def share_gpus(cells: list[Settings]) -> Optional[Pool]:
+    """Return how the GPUs of this machine are shared among runs; None on the CPU."""
+    if any(settings.cpu for settings in cells):
+        return None
+    takes = [settings.processes // settings.nodes for settings in cells]
+    return Pool([gpu.word for gpu in machine.visible_gpus()], takes)
 
 
 def _train_one(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..recipe import TO_TRAIN, Recipe, read_recipe
-from . import command, runs
+from . import command, devices, machine, runs
 from .checks import check, init_type_name, init_type_words
 from .flags import EXTRA, add_common, check_numbers, make_settings
 from .outcome import describe
@@ -23,8 +23,9 @@ def add_parser(commands: Any) -> None:
         "train",
         help="train one run of a recipe",
         usage="admin-fairseq train RECIPE --init-type X [flags] [-- flags of fairseq-train]",
-        description="Train one run of a recipe; stopped in between, the same command goes on. "
-        "Exit code 0: trained or diverged (see outcome.json in its folder), 1: failed.",
+        description="Train one run of a recipe; stopped in between, the same command goes on. On "
+        "SIGTERM and SIGUSR1 it saves and ends. Exit code 0: trained or diverged (see outcome.json "
+        "in its folder), 1: failed, 130: stopped.",
         epilog=EXTRA,
     )
     add_common(parser)
@@ -67,6 +68,7 @@ def _train(args: Namespace) -> None:
     if args.dry_run:
         show(recipe, settings, folder, args)
         return
+    say_idle(settings)
     outcome = runs.finish(recipe, settings, folder, args.node_rank, args.master)
     logger.info("%s: %s", folder, describe(outcome))
 
@@ -77,6 +79,27 @@ def show(recipe: Recipe, settings: Settings, folder: Path, args: Namespace) -> N
     profile = command.profile_of(recipe, settings, folder)
     if profile is not None:
         words = command.fairseq_train(recipe, settings, profile.parent, profile, stage="profile")
-        print(shlex.join(words))
+        print(_on_gpus(1, settings) + shlex.join(words))
     words = command.fairseq_train(recipe, settings, folder, profile)
-    print(shlex.join(command.distributed(words, settings, args.node_rank, args.master)))
+    words = command.distributed(words, settings, args.node_rank, args.master)
+    print(_on_gpus(settings.processes // settings.nodes, settings) + shlex.join(words))
+
+
+def _on_gpus(count: int, settings: Settings) -> str:
+    """Return the environment of a command, as a shell takes it before the command."""
+    if settings.cpu:
+        return ""
+    words = devices.environment(settings.cpu, count).items()
+    return "".join(f"{name}={shlex.quote(value)} " for name, value in words)
+
+
+def say_idle(settings: Settings, at_a_time: int = 1) -> None:
+    """Log it if a machine has more GPUs than its trainings take."""
+    used, available = settings.processes // settings.nodes * at_a_time, len(machine.visible_gpus())
+    if not settings.cpu and used < available:
+        logger.info(
+            "%d of %d GPUs are used: one training takes as many as the recipe's tokens-per-update "
+            "says; --processes gives it more",
+            used,
+            available,
+        )
