@@ -213,8 +213,8 @@ def test_fairseqs_preparation_differs_in_its_data_alone():
     ours, fairseqs = read_recipe("wmt14_en-de", TO_TRAIN), read_recipe("wmt14_en-de-fairseq")
     sections = ("model", "training", "evaluation")
     both = []
-    for recipe in (ours, fairseqs):
-        both.append({key: value for key, value in recipe.values.items() if key[0] in sections})
+    for one in (ours, fairseqs):
+        both.append({key: value for key, value in one.values.items() if key[0] in sections})
     assert both[0] == both[1]
     assert ours.data != fairseqs.data
     assert not fairseqs.published, "the papers' numbers were got on the authors' data"
