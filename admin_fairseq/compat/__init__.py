@@ -9,6 +9,7 @@ an idea:
 - ``saving``        what fairseq saves becomes plain values
 - ``evaluation``    flags are read, and not run
 - ``save_dir``      one training a folder
+- ``compiled``      compiled parts that are missing: ``python_batches``, ``python_bleu``
 - ``batching``      the last batch
 - ``sharding``      a test set split among processes
 - ``diverse_beam``  diverse beam search of several sentences
@@ -31,6 +32,7 @@ import logging
 
 from .arguments import explain_arguments
 from .batching import keep_last_batch
+from .compiled import replace_compiled_parts
 from .data import join_parts_without_upsampling
 from .diverse_beam import count_diversity_by_row
 from .early_stopping import keep_patience
@@ -56,6 +58,7 @@ def apply() -> None:
     copy_whole_files()
     evaluate_no_flags()
     lock_save_dirs()
+    replace_compiled_parts()  # before what makes batches
     keep_last_batch()
     restore_numpy_names()
     train_bf16_without_tpu()
