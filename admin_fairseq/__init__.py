@@ -28,9 +28,10 @@ Read the modules in this order:
 
 Beside these: ``errors`` (mistakes without tracebacks), ``files`` (whole or not at all), ``literal``
 (text that is a value), ``weights`` (state dicts compared), ``plots``, ``logs`` (reading fairseq's
-output), ``program`` (which program this is) and ``moved`` (old import paths). Light, which is
-without torch and fairseq, are ``cli``, ``errors``, ``files``, ``literal``, ``logs``, ``moved``,
-``plots``, ``program``, ``version``, ``experiments`` and of ``profile`` what its map says.
+output), ``program`` (which program this is), ``needs`` (is there a fairseq?) and ``moved`` (old
+import paths). Light, which is without torch and fairseq, are ``cli``, ``errors``, ``files``,
+``literal``, ``logs``, ``moved``, ``needs``, ``plots``, ``program``, ``version``, ``experiments``
+and of ``profile`` what its map says.
 """
 
 import importlib
@@ -114,7 +115,13 @@ def register() -> None:
     - fairseq's warning that tensorboardX is missing is silenced;
     - data loading is stopped when the process ends, or fairseq's would wait for ever;
     - in fairseq's own commands an :class:`AdminError` ends in its message, without a traceback.
+
+    Raises:
+        NoFairseqError: if there is no fairseq, or it cannot be imported, with how to get it.
     """
+    from .needs import import_fairseq
+
+    import_fairseq()
     from . import compat
 
     compat.apply()

@@ -23,12 +23,11 @@ an idea:
 - ``shutdown``      ending a process in the middle of an epoch
 - ``marks``         which functions have their workaround already
 
-The modules import fairseq inside of their functions: while it is imported it logs about
-tensorboardX, even to those who only read a table, and :func:`apply` silences that first.
+The modules import fairseq inside of their functions: ``needs`` imports it first, and silences what
+it logs meanwhile, even to those who only read a table.
 """
 
 import atexit
-import logging
 
 from .arguments import explain_arguments
 from .batching import keep_last_batch
@@ -50,7 +49,6 @@ from .shutdown import stop_data_loading
 
 def apply() -> None:
     """Apply every workaround. Applying them twice changes nothing."""
-    logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.WARNING)
     allow_checkpoint_classes()
     trust_broadcasts()
     verify_what_is_loaded()
