@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+import logging
 import os
 import shutil
 import signal
@@ -10,6 +11,7 @@ from collections.abc import Callable
 
 from ..errors import AdminError
 
+logger = logging.getLogger(__name__)
 _PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
 
@@ -34,15 +36,28 @@ def find_command(name: str) -> str:
 def end_with(parent: int, how: signal.Signals = signal.SIGKILL) -> None:
     """Have this process get the signal ``how`` when its parent ends, in whatever way.
 
+    Only Linux can; elsewhere it goes on if the parent is killed.
+
     Args:
         parent: the process that must still be the parent; this process ends at once if it is not.
         how: the signal.
     """
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, how)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, how)
     if os.getppid() != parent:
         os._exit(1)
 
 
 def ending_with_us(how: signal.Signals = signal.SIGKILL) -> Callable[[], None]:
     """Return a ``preexec_fn`` for subprocess: the child ends with this process, even if killed."""
+    if sys.platform != "linux":
+        _tell_of_orphans()
     return functools.partial(end_with, os.getpid(), how)
+
+
+@functools.cache
+def _tell_of_orphans() -> None:
+    logger.warning(
+        "this system is not Linux: should this process be killed, what it started goes on (Ctrl-C "
+        "ends both)"
+    )
