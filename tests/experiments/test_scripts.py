@@ -166,6 +166,21 @@ def test_an_installation_that_fails_says_the_way_out(tmp_path):
     assert not (tmp_path / "installed").exists()
 
 
+def test_a_second_interpreter_is_skipped_where_it_lacks_and_used_where_it_is(tmp_path):
+    script = SCRIPTS / "test_other_python.sh"
+    result = bash(script, "--version", env={"XDG_CACHE_HOME": str(tmp_path)})
+    assert result.returncode == 0 and result.stdout.startswith("skipped: the quick tests")
+    assert "--make" in result.stdout and not list(tmp_path.iterdir())
+    folder = tmp_path / "admin_fairseq" / "venv-3.13" / "bin"
+    folder.mkdir(parents=True)
+    python = folder / "python"
+    # this Python stands in for the other one, and fails in its tests
+    python.write_text(f'#!/bin/sh\n[ "$2" != pytest ] && exec {sys.executable} "$@"\nexit 3\n')
+    python.chmod(0o755)
+    result = bash(script, env={"XDG_CACHE_HOME": str(tmp_path)})
+    assert result.returncode == 3 and "the quick tests on Python 3." in result.stdout
+
+
 def test_the_figures_need_linux(tmp_path):
     (tmp_path / "uname").write_text("#!/bin/sh\necho Darwin\n")
     (tmp_path / "uname").chmod(0o755)
