@@ -132,7 +132,7 @@ setup(
         "matplotlib",
     ],
     extras_require={
-        "recipes": ["subword-nmt", "num2words", "Babel"],
+        "recipes": ["subword-nmt", "regex", "num2words", "Babel"],
         "tensorboard": ["tensorboardX"],  # what fairseq's --tensorboard-logdir imports
         "serving": ["ctranslate2>=4"],  # the runtime that admin-fairseq export converts for
         "test": [

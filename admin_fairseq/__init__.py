@@ -1,8 +1,8 @@
 """Admin for fairseq: deep Post-LN Transformers that train.
 
 Importing the package, as ``fairseq-train --user-dir admin_fairseq`` does, registers the
-``admin_transformer`` architectures and the ``radam`` optimizer, and mends what today's torch and
-numpy break in fairseq (:func:`register`). Only in the process of our own command,
+``admin_transformer`` architectures and the ``radam`` optimizer, and works around what today's torch
+and numpy break in fairseq (:func:`register`). Only in the process of our own command,
 ``admin-fairseq``, it waits until a subcommand needs the plugin: a profile is shown without
 importing torch.
 
@@ -12,7 +12,8 @@ Read the modules in this order:
 
 1. ``residual``      the equations, ``b * f(x) + s * x``, as modules
 2. ``sites``         what a residual site is, and finding them
-3. ``init_types``    what ``--init-type`` makes of them: Admin, and what it is compared with
+3. ``init_types``    what ``--init-type`` makes of them: Admin, and what it is compared with;
+   ``starting``      the equation that each method's sites start with
 4. ``layers``        which residual sites a layer has, and in which order
 5. ``model``         the architectures: building a model, and nothing else
 6. ``options``       the flags; ``rules``: the combinations that are refused
@@ -28,10 +29,11 @@ Read the modules in this order:
 
 Beside these: ``errors`` (mistakes without tracebacks), ``files`` (whole or not at all), ``literal``
 (text that is a value), ``weights`` (state dicts compared), ``plots``, ``logs`` (reading fairseq's
-output), ``program`` (which program this is), ``needs`` (is there a fairseq?) and ``moved`` (old
-import paths). Light, which is without torch and fairseq, are ``cli``, ``errors``, ``files``,
-``literal``, ``logs``, ``moved``, ``needs``, ``plots``, ``program``, ``version``, ``experiments``
-and of ``profile`` what its map says.
+output), ``user_dir`` (a user's own), ``program`` (which program this is), ``needs`` (is there a
+fairseq?) and ``moved`` (old import paths). Light, which is without torch and fairseq, are ``cli``,
+``errors``, ``files``, ``init_types``, ``literal``, ``logs``, ``moved``, ``needs``, ``plots``,
+``program``, ``sites``, ``user_dir``, ``version``, ``experiments`` and of ``profile`` what its map
+says.
 """
 
 import importlib
@@ -104,12 +106,12 @@ _API = {
 
 
 def register() -> None:
-    """Register architectures and optimizer with fairseq, and mend it. Twice changes nothing.
+    """Register architectures and optimizer with fairseq, and patch it. Twice changes nothing.
 
     This is all that importing the package changes in a process, beside what importing fairseq does:
 
     - fairseq's registries get the ``admin_transformer`` architectures and ``radam``;
-    - functions of fairseq are mended, and numpy gets a name back that fairseq uses (``compat``);
+    - functions of fairseq are patched, and numpy gets a name back that fairseq uses (``compat``);
     - torch's safe globals get the classes that fairseq keeps in its checkpoints;
     - fairseq's ``Trainer`` begins a training as ``--init-type`` says, with this plugin's models;
     - fairseq's warning that tensorboardX is missing is silenced;
@@ -136,6 +138,7 @@ def __getattr__(name: str) -> Any:
     if name in _API:
         module, attribute = _API[name]
         value = getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
+        # kept, so that Python asks here once a name
         globals()[name] = value
         return value
     if name in MOVED:  # after ``import admin_fairseq.profiling``
@@ -147,6 +150,7 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
+# stand-ins alone: an old path costs nothing until something is taken from it
 keep_old_paths(__name__)
 if not is_own_command():
     register()

@@ -28,7 +28,7 @@ from .version import __version__
 _HANDING_ON = ("train", "sweep")
 
 
-def build_parser() -> ArgumentParser:
+def _build_parser() -> ArgumentParser:
     """Return the parser of the command with all its subcommands."""
     parser = ArgumentParser(
         prog="admin-fairseq",
@@ -245,7 +245,7 @@ def _positive(text: str) -> int:
 
 def _parse(words: list[str]) -> Namespace:
     """Return the flags; those after ``--`` are ``extra``, for subcommands that hand them on."""
-    parser = build_parser()
+    parser = _build_parser()
     extra: list[str] = []
     if words and words[0] in _HANDING_ON:
         words, extra = split_extra(words)
@@ -276,6 +276,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         if words[:1] == ["analyze"]:
+            # not by argparse's subcommands: every flag of fairseq-train is one of analyze's too
             if analyze.needs_plugin(words[1:]):
                 _register_plugin()
             _log_to_stderr()
@@ -291,5 +292,6 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         print(f"admin-fairseq: error: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # the reader, such as head, has seen enough
+        # Python flushes what is left when it ends, and would raise once more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0

@@ -1,4 +1,4 @@
-"""Mistakes that the user can mend: one message, the way out, no traceback."""
+"""Mistakes that the user can correct: one message, the way out, no traceback."""
 
 import logging
 import sys
@@ -13,12 +13,12 @@ WHILE_HANDLING = "\nDuring handling of the above exception, another exception oc
 
 def printable(text: str) -> str:
     """Return text without what a terminal would obey: a file may hold escape sequences."""
-    return "".join(
-        character
-        if character.isprintable() or character in "\n\t"
-        else character.encode("unicode_escape").decode()
-        for character in text
-    )
+    shown = []
+    for character in text:
+        if not character.isprintable() and character not in "\n\t":
+            character = character.encode("unicode_escape").decode()
+        shown.append(character)
+    return "".join(shown)
 
 
 class PrintableFormatter(logging.Formatter):
@@ -37,6 +37,7 @@ class AdminError(RuntimeError):
     """
 
     def __init__(self, message: object = "") -> None:
+        # messages quote names, flags and lines of files that somebody else made
         super().__init__(printable(str(message)))
 
 
@@ -55,6 +56,7 @@ def install_excepthook() -> None:
     nothing.
     """
     previous = sys.excepthook
+    # our own hook, of an earlier call: a second one would be asked for nothing
     if getattr(previous, "__module__", None) == __name__:
         return
 
@@ -65,6 +67,7 @@ def install_excepthook() -> None:
         if message is None:
             previous(kind, error, traceback)
             return
+        # else what the command printed before comes after the message, where both are one file
         sys.stdout.flush()
         print(f"admin_fairseq: error: {message}", file=sys.stderr)
 
@@ -82,6 +85,7 @@ def message_of(error: BaseException) -> Optional[str]:
         return str(error)
     if isinstance(error.__context__, AdminError) and WRAPPED in str(error):
         return str(error.__context__)
+    # by name: the class is torch's, and this module does without torch
     if type(error).__name__ == "ProcessRaisedException":
         return _message_in(str(error))
     return None
@@ -91,9 +95,11 @@ def _message_in(text: str) -> Optional[str]:
     """Return the message of the AdminError that a printed traceback ends in, if it does."""
     tracebacks = text.split(WHILE_HANDLING)
     if len(tracebacks) > 1 and WRAPPED in tracebacks[-1]:
+        # the last is fairseq's plain Exception; ours is what it was raised for
         tracebacks.pop()
     start = f"\n{AdminError.__module__}.{AdminError.__qualname__}: "
     _, found, message = tracebacks[-1].rpartition(start)
+    # a traceback after ours is of another error, which is shown whole
     if not found or "\nTraceback (most recent call last):" in message:
         return None
     return message.strip()

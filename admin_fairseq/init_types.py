@@ -32,6 +32,7 @@ POST_LN = {"encoder_normalize_before": False, "decoder_normalize_before": False}
 PRE_LN = {"encoder_normalize_before": True, "decoder_normalize_before": True}
 
 
+# compared and hashed as itself: dictionaries among its fields have no hash
 @dataclass(frozen=True, eq=False)
 class Method:
     """What the plugin knows of a method, beside its equation.
@@ -119,6 +120,7 @@ def _deepnet_scale(cfg: Any, stack: str) -> float:
     return alpha
 
 
+# in the order in which help, tables and legends have them
 METHODS: tuple[Method, ...] = (
     Method(
         name="default",
@@ -149,6 +151,7 @@ METHODS: tuple[Method, ...] = (
         stores={"omega": "", "alpha": "--analytic-constant"},
         closed_form=_analytic_scale,
         reads=("analytic_output_change", "analytic_constant"),
+        # its omegas are there when layers are built: flat shards have nothing to fill
         refuses=("base_layers", "normalize_before"),
     ),
     Method(
@@ -168,6 +171,7 @@ METHODS: tuple[Method, ...] = (
         refuses=("base_layers", "flat_shards", "normalize_before"),
     ),
     Method(
+        # an underscore, since checkpoints store it so; the alias is spelled as a flag
         name="rezero_postln",
         aliases=("rezero-postln",),
         label="ReZero Post-LN",
@@ -210,6 +214,7 @@ def method_of(cfg: Any) -> Method:
         AdminError: if its init type is none.
     """
     method = find_method(getattr(cfg, "init_type", "default"))
+    # of default alone do the normalize-before flags make two methods
     if method.flags["init_type"] != "default":
         return method
     stacks = ("encoder", "decoder")
@@ -239,8 +244,10 @@ def canonical_flags(cfg: Any) -> dict[str, Any]:
     word = str(getattr(cfg, "init_type", "default"))
     method = find_method(word)
     stored = str(method.flags["init_type"])
+    # a measuring word is no alias: with it a training reads no profile
     if word == stored or word in method.measuring:
         return {}
+    # post-ln and pre-ln are stored as one word: the flags that tell them apart are stored too
     if method.flags["init_type"] == "default":
         return dict(method.flags)
     return {"init_type": stored}
@@ -262,6 +269,7 @@ def methods_that_store(scale: str) -> str:
     for method in METHODS:
         if method.name != method.flags["init_type"]:
             continue  # pre-ln is stored as default
+        # a method that stores nothing is asked for by the empty name
         stores = method.stores or {"": ""}
         if scale not in stores:
             continue

@@ -81,7 +81,9 @@ class AdminEncoderLayer(ResidualSites, TransformerEncoderLayerBase):
     ) -> None:
         """Load as any module does; drop what fairseq 0.12.2 stored twice."""
         for name in FASTPATH_COPIES:
+            # checkpoints of a stock 0.12.2 hold them; strict loading would call them unexpected
             state_dict.pop(prefix + name, None)
+        # not super(): the method of 0.12.2's layer makes its second copies here
         nn.Module._load_from_state_dict(self, state_dict, prefix, *args, **kwargs)
 
 
@@ -98,6 +100,7 @@ class AdminDecoderLayer(ResidualSites, TransformerDecoderLayerBase):
         self, x: Tensor, encoder_out: Tensor | None = None, *args: Any, **kwargs: Any
     ) -> Any:
         """x: T x B x C. Arguments and result are those of fairseq's decoder layer."""
+        # the condition by which fairseq's forward runs cross-attention
         if self.encoder_attn is not None and encoder_out is not None:
             self.line_up(self.self_attn_residual, self.encoder_attn_residual, self.ffn_residual)
         else:

@@ -5,6 +5,7 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
+# no power: 9**9**9 is a short text that never ends
 OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -32,6 +33,7 @@ def literal(text: str) -> object:
         raise ValueError(f"a text of {len(text)} characters is no flag")
     try:
         return _value(ast.parse(text.strip(), mode="eval").body)
+    # deep nesting exhausts Python's parser in several ways, by release
     except (SyntaxError, TypeError, ArithmeticError, RecursionError, MemoryError) as error:
         raise ValueError(f"{text[:80]!r} is no number, list or dictionary: {error}") from None
 
@@ -56,6 +58,7 @@ def _value(node: ast.expr) -> object:
 
 
 def _combine(operation: type[ast.operator], left: object, right: object) -> object:
+    # checked before it is done: a few characters name lists that fill the memory
     if operation is ast.Mult:
         for items, times in ((left, right), (right, left)):
             if hasattr(items, "__len__") and isinstance(times, int):

@@ -25,11 +25,14 @@ def read_log(path: StrPath) -> tuple[list[Record], list[Record]]:
     train: dict[int, Record] = {}
     valid: dict[int, Record] = {}
     try:
-        with open(path, encoding="utf-8") as file:
+        # a log may hold whatever a library printed; what is no record does not matter
+        with open(path, encoding="utf-8", errors="replace") as file:
             for line in file:
                 match = _RECORD.search(line)
-                record = _record(match[1], match[2]) if match else {}
-                if match and "num_updates" in record:
+                if match is None:
+                    continue
+                record = _record(match[1], match[2])
+                if "num_updates" in record:
                     records = train if match[1] == "train_inner" else valid
                     records[record["num_updates"]] = record
     except FileNotFoundError:
@@ -62,6 +65,7 @@ def _fields(text: str) -> dict[str, Any]:
 def _number(value: Any) -> Any:
     if not isinstance(value, str):
         return value
+    # int first: num_updates is a key, and is compared with whole numbers
     for kind in (int, float):
         try:
             return kind(value)
@@ -86,4 +90,5 @@ def read_generation(path: StrPath) -> tuple[list[str], list[str]]:
             elif match:
                 _score, _tab, text = match[3].partition("\t")
                 hypotheses.setdefault(int(match[2]), text)
+    # fairseq prints batch by batch, sentences of like length together
     return _in_order(references), _in_order(hypotheses)

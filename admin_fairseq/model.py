@@ -84,6 +84,7 @@ def _keep_final_norm(stack: Any, state_dict: Weights, name: str) -> None:
     LayerNorm, and drops it; its EMA of weights is without.
     """
     if stack.layer_norm is not None and f"{name}.layer_norm.weight" in state_dict:
+        # 3 is the first version that both stacks take for today's
         state_dict.setdefault(f"{name}.version", torch.Tensor([3]))
 
 
@@ -91,6 +92,7 @@ def _wrap_layer(layer: nn.Module, cfg: Any) -> nn.Module:
     """Wrap a layer for activation checkpointing as fairseq wraps its own."""
     if cfg.checkpoint_activations:
         layer = checkpoint_wrapper(layer, offload_to_cpu=cfg.offload_activations)
+    # as in fairseq: FSDP must wrap whatever is checkpointed, of any size
     min_num_params = 0 if cfg.checkpoint_activations else cfg.min_params_to_wrap
     return fsdp_wrap(layer, min_num_params=min_num_params)
 
@@ -105,6 +107,7 @@ class AdminTransformerModel(TransformerModel):
     Attributes:
         flags: what it was built from, as the command line has them; fairseq's ``cfg`` nests them.
         restored: whether weights were loaded: then omega is what the checkpoint says.
+        omegas_seen: whether a training pass has found omegas that somebody set.
     """
 
     #: called with every model that was built: what is hung on to models from outside
@@ -112,6 +115,7 @@ class AdminTransformerModel(TransformerModel):
 
     flags: Namespace
     restored = False
+    omegas_seen = False
 
     @classmethod
     def hub_models(cls) -> dict[str, Any]:
@@ -135,7 +139,9 @@ class AdminTransformerModel(TransformerModel):
         Raises:
             AdminError: if flags contradict each other.
         """
+        # under hydra two objects: fairseq stores its configuration, and the model reads a Namespace
         stored, args = args, options.complete(args)
+        # while aliases still stand: post-ln refuses the normalize-before flags that default takes
         rules.check(args)
         options.canonicalize(args, stored)
         with options.embeddings_from_checkpoint(args):
@@ -169,10 +175,12 @@ class AdminTransformerModel(TransformerModel):
             AdminError: if the weights were trained with another kind of residual sites, or, if
                 ``strict``, are of another depth, size or vocabulary.
         """
+        # first: of another method's weights many names differ, and a list of them would hide why
         check_scales(self.state_dict(), state_dict)
         if strict:
             _check_fit(self, state_dict, model_cfg)
         result = super().load_state_dict(state_dict, strict, model_cfg, args)
+        # only now: weights that were refused have brought no omegas
         self.restored = True
         return result
 
@@ -185,14 +193,17 @@ def _check_fit(model: AdminTransformerModel, state_dict: Mapping[str, Any], mode
     """
     if any(getattr(model_cfg, f"{stack}_layers_to_keep", None) for stack in ("encoder", "decoder")):
         return  # fairseq leaves layers out of the weights after this
+    # upgrading renames in place, and fairseq's own loading does it again
     upgraded = dict(state_dict)
     model.upgrade_state_dict(upgraded)
     theirs: Weights = {}
     for name, value in upgraded.items():
+        # layers drop these while they load
         if name.rpartition(".")[2] not in FASTPATH_COPIES:
             theirs[name] = value
     ours = model.state_dict()
     problems = differences(ours, theirs)
+    # one line that explains the many names below it
     if depths(ours) != depths(theirs):
         problems.insert(
             0, f"{depths(theirs)} layers in the checkpoint, {depths(ours)} in the model"

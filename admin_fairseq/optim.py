@@ -57,6 +57,7 @@ class Float32StateRAdam(torch.optim.RAdam):
         """
         wide = dict(group, params=[])
         for param in group["params"]:
+            # without a gradient torch skips it: a copy would be work for nothing
             if param.dtype not in _HALVES or param.grad is None:
                 wide["params"].append(param)
                 continue
@@ -66,6 +67,7 @@ class Float32StateRAdam(torch.optim.RAdam):
             for key, value in self.state[param].items():
                 # loaded moments are where the checkpoint was, and perhaps in half precision
                 state[key] = value.to(copy) if key in _MOMENTS else value
+            # one dictionary, found by torch under the copy and by state_dict under the weight
             self.state[copy] = self.state[param] = state
             self._copies.append((param, copy))
             wide["params"].append(copy)
@@ -78,6 +80,7 @@ class Float32StateRAdam(torch.optim.RAdam):
         loss = super().step(closure)
         for param, copy in self._copies:
             param.copy_(copy)
+            # state_dict numbers the weights, and knows no number for a copy
             self.state[param] = self.state.pop(copy)
         self._copies = []
         return loss
@@ -95,8 +98,10 @@ class FairseqRAdam(FairseqOptimizer):
     def optimizer_config(self) -> dict[str, Any]:
         """Settings that win over those stored in a checkpoint when training resumes."""
         lr = self.cfg.lr
+        # the command line gives the text "(0.9, 0.98)", hydra a list
         betas = utils.eval_str_list(str(self.cfg.adam_betas).strip("()[]"), type=float)
         return {
+            # fairseq's list has a rate an epoch; its scheduler sets the later ones
             "lr": lr[0] if isinstance(lr, Sequence) else lr,
             "betas": tuple(betas),
             "eps": self.cfg.adam_eps,

@@ -107,6 +107,7 @@ def complete(args: Any) -> Namespace:
         flags: Any = OmegaConf.to_container(args, resolve=True)
         args = Namespace(**flags)
     for name, default in defaults().items():
+        # not by value: None and False may have been said on purpose
         if not hasattr(args, name):
             setattr(args, name, default)
     return args
@@ -126,6 +127,7 @@ def canonicalize(args: Namespace, stored_args: Any) -> None:
 
 def store(args: Any, flags: dict[str, Any]) -> None:
     """Put flags into a Namespace or one of hydra's configurations."""
+    # hydra's configurations refuse keys that they do not have yet
     with open_dict(args) if OmegaConf.is_config(args) else nullcontext():
         for name, value in flags.items():
             setattr(args, name, value)
@@ -164,11 +166,13 @@ def checkpoint_to_restore(args: Namespace) -> Optional[str]:
     # fairseq puts the suffix before the ending
     candidates = [restore_file.replace(".pt", suffix + ".pt")]
     if restore_file == LAST_CHECKPOINT:
-        candidates = [
-            os.path.join(getattr(args, "save_dir", None) or "", candidates[0]),
-            getattr(args, "continue_once", None) or "",
-            getattr(args, "finetune_from_model", None) or "",
-        ]
+        # in the order of fairseq: a run's own checkpoint comes before what it began with
+        candidates = [os.path.join(getattr(args, "save_dir", None) or "", candidates[0])]
+        # one of the two: fairseq does not go on to the second if the first is missing
+        begun_with = getattr(args, "continue_once", None)
+        if begun_with is None:
+            begun_with = getattr(args, "finetune_from_model", None)
+        candidates.append(begun_with or "")
     for path in candidates:
         if os.path.isfile(path):
             return path
@@ -180,6 +184,7 @@ def checkpoints_in(args: Namespace) -> list[str]:
     save_dir = getattr(args, "save_dir", None)
     if not save_dir:
         return []
+    # escaped: brackets in a folder's name would be a pattern
     return sorted(glob.glob(os.path.join(glob.escape(save_dir), "checkpoint*.pt")))
 
 
@@ -195,6 +200,7 @@ def embeddings_from_checkpoint(args: Namespace) -> Iterator[None]:
     try:
         yield
     finally:
+        # what was said is stored in checkpoints, as by a run without checkpoint
         vars(args).update(paths)
 
 
@@ -217,6 +223,7 @@ def command_line(**changed_flags: Optional[str]) -> str:
     words = [os.path.basename(sys.argv[0])] + sys.argv[1:]
     for name, value in changed_flags.items():
         flag = "--" + name.replace("_", "-")
+        # both spellings, --flag=VALUE and --flag VALUE; of a flag given twice both go
         words = [word for word in words if not word.startswith(flag + "=")]
         while flag in words:
             at = words.index(flag)

@@ -106,6 +106,7 @@ def legend_below(axis: Axes, title: str = "", fontsize: float = 7.5) -> None:
         "handlelength": 3.2,
     }
     legend = axis.legend(handles, labels, ncols=min(2, len(handles)), **looks)
+    # its width is known only once it is laid out
     if legend.get_window_extent().width > _panel_width(axis):
         axis.legend(handles, labels, ncols=1, **looks)
 

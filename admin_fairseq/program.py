@@ -40,6 +40,7 @@ def is_fairseq_command() -> bool:
         return True
     main = sys.modules.get("__main__")
     entry = getattr(main, "cli_main", None)
+    # a session or a notebook that imported cli_main shows its errors in its own way
     is_script = getattr(main, "__file__", None) is not None
     return is_script and str(getattr(entry, "__module__", "")).startswith("fairseq_cli.")
 
@@ -55,5 +56,6 @@ def _module_being_started() -> str:
     started = sys.orig_argv
     if len(started) <= len(sys.argv):
         return ""
+    # the rest of both lists is the same, so this is the word that argv[0] stands for
     word = started[-len(sys.argv)]
     return word[2:] if word.startswith("-m") else word

@@ -12,13 +12,12 @@ s_i = omega_i in R^C, learnable. fairseq's tensors are T x B x C; any shape that
 
 from __future__ import annotations
 
-from typing import Union
+from typing import Any, Union
 
 import torch
 from torch import Tensor, nn
 
-from .sites import branch_matrices as branch_matrices
-from .sites import named_sites as named_sites
+from . import moved
 
 _Scale = Union[float, Tensor]
 
@@ -34,6 +33,7 @@ class Residual(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        # a parameter that is None: every site has the attribute, and state dicts hold nothing
         self.register_parameter("omega", None)
 
     @property
@@ -73,6 +73,7 @@ class OmegaResidual(Residual):
 
     def forward(self, branch: Tensor, shortcut: Tensor) -> Tensor:
         """Return ``branch + omega * shortcut``; all T x B x C."""
+        # one kernel: the product of omega and shortcut is never written to memory
         return torch.addcmul(branch, shortcut, self.omega)
 
     def extra_repr(self) -> str:
@@ -129,3 +130,7 @@ class ReZeroResidual(Residual):
     def forward(self, branch: Tensor, shortcut: Tensor) -> Tensor:
         """Return ``shortcut + resweight * branch``; all T x B x C."""
         return torch.addcmul(shortcut, branch, self.branch_scale)
+
+
+def __getattr__(name: str) -> Any:
+    return moved.name_of(__name__, name)

@@ -31,6 +31,7 @@ def check(args: Namespace) -> None:
     """
     if str(args.init_type) not in init_type_words():
         choices = ", ".join(init_type_words())
+        # alone: what else is wrong depends on the method
         raise_all("unknown init type:", [f"--init-type {args.init_type}: choose from {choices}"])
     method = method_of(args)
     _warn_of_unused(args, method)
@@ -59,6 +60,7 @@ def _contradictions(args: Namespace) -> list[str]:
             "--trace-interval with --ddp-backend fully_sharded: "
             "its flat shards have no sites to look at"
         )
+    # a checkpoint brings the embeddings, and the files may be gone by then
     if not options.checkpoint_to_restore(args):
         for name in options.EMBED_PATHS:
             path = _given(args, name)
@@ -72,6 +74,7 @@ def _reasons_against(args: Namespace, method: Method) -> list[str]:
     reasons: list[str] = []
     for rule in method.refuses:
         reasons += REASONS[rule](args)
+    # post-ln says in so many words what it is; default takes these flags, as in fairseq
     if str(args.init_type) in find_method("default").aliases:
         reasons += _normalize_before(args)
     if reasons and measures(args):
@@ -166,6 +169,7 @@ def _against_measuring(args: Namespace) -> list[str]:
                 f"{found}: a profile is of fresh weights, and belongs to the checkpoints beside "
                 "it; use an empty --save-dir, and no --restore-file or --finetune-from-model"
             )
+        # nothing is trained: what follows is of trainings alone
         return reasons
     too_late = {
         "store_ema": "the average would start before omega is set",

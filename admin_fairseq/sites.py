@@ -69,6 +69,7 @@ ROLES: tuple[Role, ...] = (
 )
 SELF_ATTENTION, CROSS_ATTENTION, FEED_FORWARD = ROLES
 ROLE_NAMES: tuple[str, ...] = tuple(role.name for role in ROLES)
+# one spelling a number: no leading zeros, no digits of other scripts, no endless ones
 SITE_PATTERN = re.compile(
     rf"({'|'.join(STACKS)})\.layers\.(0|[1-9]\d{{0,5}})\.({'|'.join(ROLE_NAMES)})", re.ASCII
 )
@@ -167,6 +168,7 @@ def named_sites(model: nn.Module) -> OrderedDict[str, Residual]:
     from .residual import Residual  # here, since it imports torch
 
     sites: OrderedDict[str, Residual] = OrderedDict()
+    # named_modules follows the order of registration, which in layers is the forward order
     for name, module in model.named_modules():
         if isinstance(module, Residual):
             sites[name] = module

@@ -40,6 +40,7 @@ def add_sites(layer: Layer, cfg: Any, stack: str, roles: Sequence[str]) -> None:
         stack: ``encoder`` or ``decoder``.
         roles: attributes that the sites become, in forward order.
     """
+    # first: deepnet and looklinear start these weights in their own way, whatever this says
     if getattr(cfg, "xavier_ffn", False):
         _start_ffn(layer)
     make_site = EQUATIONS[method_of(cfg).name](layer, cfg, stack)
@@ -93,6 +94,7 @@ def rezero_postln(layer: Layer, cfg: Any, stack: str) -> Callable[[], Residual]:
 @equation_of("rezero")
 def rezero(layer: Layer, cfg: Any, stack: str) -> Callable[[], Residual]:
     """``x + w * f(x)`` in layers whose LayerNorms do nothing, and hold no parameters."""
+    # a list, since the loop replaces children
     for name, module in list(layer.named_children()):
         if name.endswith("layer_norm") and module is not None:
             setattr(layer, name, nn.Identity())
@@ -108,6 +110,7 @@ def looklinear(layer: Layer, cfg: Any, stack: str) -> Callable[[], Residual]:
     too. W and V are halves of Xavier's matrices, as in the authors' code.
     """
     _start_ffn(layer)
+    # _start_ffn left biases of 0: others would spoil the mirror
     half = layer.fc1.weight.size(0) // 2
     layer.fc1.weight[half:] = -layer.fc1.weight[:half]
     layer.fc2.weight[:, half:] = -layer.fc2.weight[:, :half]

@@ -37,7 +37,7 @@ from .sites import branch_matrices, named_sites, stack_of
 
 def trace_training(model: nn.Module, args: Namespace, task: Any) -> None:
     """Have what ``task`` trains ``model`` with measured and logged, in the first process only."""
-    tracer = _Tracer(model, args.trace_interval, getattr(args, "log_interval", None))
+    tracer = Tracer(model, args.trace_interval, getattr(args, "log_interval", None))
     train_step, optimizer_step = task.train_step, task.optimizer_step
 
     def traced_train_step(
@@ -53,16 +53,18 @@ def trace_training(model: nn.Module, args: Namespace, task: Any) -> None:
         try:
             return train_step(sample, model, criterion, optimizer, update_num, *rest, **named)
         finally:
+            # also after CUDA's out of memory, which fairseq swallows
             tracer.unhook()
 
     def traced_optimizer_step(optimizer: Any, model: nn.Module, update_num: int) -> Any:
+        # before the step: gradients are summed over the processes, clipped, and still there
         tracer.end_update(optimizer, update_num)
         return optimizer_step(optimizer, model=model, update_num=update_num)
 
     task.train_step, task.optimizer_step = traced_train_step, traced_optimizer_step
 
 
-class _Tracer:
+class Tracer:
     """Measures at the sites when it is due, and logs what it measured last.
 
     ``update_num`` is fairseq's: the number of updates before this one.
@@ -92,6 +94,7 @@ class _Tracer:
         is_ours = any(module is self.model for module in wrapped.modules())
         if not is_ours or not self.is_due(update_num):
             return
+        # each batch of an update comes by here: with --update-freq the last one stays
         self._activations.clear()
         keep = {}
         if sample and "net_input" in sample:
@@ -106,8 +109,10 @@ class _Tracer:
         def measure(site: Residual, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
             with torch.no_grad():
                 scale = torch.as_tensor(site.branch_scale).float()
+                # the branch as it enters the sum: only ReZero's comes scaled
                 branch = variance(inputs[0], keep) * scale.pow(2).mean()
                 total = variance(output, keep)
+                # left on the device: a transfer here would wait for it at every site
                 self._activations[name] = torch.stack([(branch / total).sqrt(), total.sqrt()])
 
         return measure
@@ -125,6 +130,7 @@ class _Tracer:
             self._latest = {"traced_update": update_num + 1, **self._collect(gradient_scale)}
         line_is_due = due
         if self.log_interval:
+            # where fairseq writes a line: it would average what it is told in between
             line_is_due = (update_num + 1) % self.log_interval == 0
         if line_is_due:
             for name, value in self._latest.items():

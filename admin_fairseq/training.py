@@ -56,6 +56,7 @@ def install() -> None:
     @functools.wraps(build_optimizer)
     def build_with_omegas(self: Trainer) -> None:
         build_optimizer(self)
+        # fairseq builds the optimizer again when it resumes: then the checkpoint's omegas count
         if isinstance(self._model, AdminTransformerModel):
             _start_master_weights(self._model, self._optimizer)
 
@@ -83,6 +84,7 @@ def prepare(model: AdminTransformerModel, task: Any, stored_args: Any = None) ->
             "--restore-file %s: no such file; the training starts at the beginning", restore_file
         )
     set_up(model, stored_args)
+    # before profiling: that takes itself away again, and puts back what it found
     if args.trace_interval:
         trace.trace_training(model, args, task)
     if measures(args):
@@ -107,6 +109,7 @@ def set_up(model: AdminTransformerModel, stored_args: Any = None) -> None:
     if not method_of(args).needs_profile or measures(args):
         return
     omegas = fill_from_file(model, args)
+    # both get them: under hydra the model's flags are not those that are stored
     for flags in (args, stored_args):
         if flags is not None:
             options.store(flags, {"admin_omega": omegas})
@@ -141,8 +144,10 @@ def _refuse_without_omegas(model: AdminTransformerModel, inputs: tuple[Any, ...]
     Raises:
         AdminError: with the lines that a training loop needs.
     """
-    if not (model.training and torch.is_grad_enabled()) or model.restored:
+    # both: profiling runs in training mode as well, under no_grad
+    if not (model.training and torch.is_grad_enabled()) or model.restored or model.omegas_seen:
         return
+    # by value: whoever has set omegas in a way of their own may train
     if all(bool(omega.eq(1).all()) for omega in named_omegas(model).values()):
         raise AdminError(
             f"--init-type {model.flags.init_type}: this model is trained before its omegas were "
@@ -154,3 +159,4 @@ def _refuse_without_omegas(model: AdminTransformerModel, inputs: tuple[Any, ...]
             "  from admin_fairseq.training import set_up\n"
             "  set_up(model)"
         )
+    model.omegas_seen = True  # looking again at each update would make a GPU wait for the answer

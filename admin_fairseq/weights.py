@@ -39,6 +39,7 @@ def _is_finite(weight: torch.Tensor) -> bool:
     """
     if not weight.is_floating_point():
         return True
+    # float16 would overflow in its own type long before anything is wrong
     total = weight.sum(dtype=torch.float64 if weight.dtype == torch.float64 else torch.float32)
     return bool(torch.isfinite(total)) or bool(torch.isfinite(weight).all())
 
@@ -67,6 +68,7 @@ def differences(ours: Mapping[str, torch.Tensor], theirs: Mapping[str, torch.Ten
 
 def _shapes(weights: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
     """Return the shape of each weight, without fairseq's counters of versions."""
+    # fairseq adds them while it upgrades old weights, so that one side may lack them
     return {name: tuple(value.shape) for name, value in weights.items() if "version" not in name}
 
 
@@ -97,8 +99,10 @@ def check_scales(ours: Mapping[str, torch.Tensor], theirs: Mapping[str, torch.Te
         )
     for name, value in built.items():
         given = trained.get(name)
+        # omega and resweight are learned: any value is right
         if given is None or not name.endswith(".alpha"):
             continue
+        # a checkpoint in bfloat16 holds a rounded alpha, by up to 0.4 %
         if not math.isclose(given, value, rel_tol=0.01):
             raise AdminError(
                 f"the checkpoint's {name} is {float(given):.4g}, and this model's is "
@@ -115,5 +119,6 @@ def _scales_in(weights: Mapping[str, torch.Tensor]) -> Weights:
 def _kinds_of(scales: Weights) -> str:
     """Return the init types that a state dict with these scales can be of, as text."""
     stored = {name.rpartition(".")[2] for name in scales}
+    # by what is stored: a state dict comes without flags
     kinds = [methods_that_store(scale) for scale in SCALES if scale in stored]
     return " and ".join(kinds) or methods_that_store("")

@@ -34,6 +34,8 @@ filter_on = bpe
 length = 1-250
 ratio = 1.5
 merges = {merges}
+tokeniser = {tokeniser}
+escape = {escape}
 """
 
 
@@ -113,9 +115,9 @@ def stage_now(dest):
     return None
 
 
-def measure(folder, pairs, jobs, merges, text):
+def measure(folder, pairs, jobs, text, **keys):
     write_text(folder / "text", pairs, text)
-    (folder / "recipe.ini").write_text(RECIPE.format(merges=merges), encoding="utf-8")
+    (folder / "recipe.ini").write_text(RECIPE.format(**keys), encoding="utf-8")
     command = [sys.executable, "-m", "admin_fairseq", "prepare", folder / "recipe.ini"]
     command += ["--from", folder / "text", "--dest", folder / "data", "--jobs", jobs]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -158,10 +160,15 @@ def main():
     parser.add_argument(
         "--text", nargs=2, metavar=("EN", "DE"), help="two aligned files, instead of made-up text"
     )
+    parser.add_argument(
+        "--tokeniser", choices=["moses", "sacremoses"], default="moses", help="moses: escaped"
+    )
     args = parser.parse_args()
+    keys = {"merges": args.merges, "tokeniser": args.tokeniser}
+    keys["escape"] = "yes" if args.tokeniser == "moses" else "no"
     for pairs in args.pairs:
         folder = args.dest / str(pairs)
-        seconds, wall, peaks = measure(folder, pairs, args.jobs, args.merges, args.text)
+        seconds, wall, peaks = measure(folder, pairs, args.jobs, args.text, **keys)
         print(f"{pairs:,} pairs, {args.jobs} processes: {wall:,.0f} s in all")
         for stage in STAGES:
             rate = f"{2 * pairs / seconds[stage]:>10,.0f} lines/s" if stage != "codes" else " " * 18

@@ -70,7 +70,7 @@ def adaptive(seed=1, omegas=None, **flags):
     model = build(seed=seed, init_type="adaptive", **flags)
     model.load_state_dict(model.state_dict())  # as a checkpoint's, it is trained as it is
     if omegas is not None:
-        from admin_fairseq.residual import named_sites
+        from admin_fairseq.sites import named_sites
 
         sites = list(named_sites(model).values())
         assert len(sites) == len(omegas)

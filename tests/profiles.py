@@ -1,4 +1,4 @@
-"""Profiles for tests: small ones made up, and files as older releases and the authors wrote them."""
+"""Profiles for tests: small ones made up, and files as older releases and the authors wrote."""
 
 from collections import OrderedDict
 
@@ -25,7 +25,7 @@ decoder.layers.1.self_attn_residual\t1.403460879841443\t0.1741708517074585\t1.96
 decoder.layers.1.encoder_attn_residual\t1.4641935405895627\t0.09773027896881104\t2.1438522338867188
 decoder.layers.1.ffn_residual\t1.4971915418060342\t0.07592227309942245\t2.241572380065918
 # end of profile
-"""
+"""  # noqa: E501
 
 # the same omegas in the authors' format
 TWO_COLUMNS = "".join(

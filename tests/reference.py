@@ -8,7 +8,7 @@ import numpy as np
 
 
 def sinusoids(positions, dim, padding_idx=1):
-    """fairseq's sinusoidal positions: the first token has number padding_idx + 1; sines, then cosines."""
+    """fairseq's sinusoids, sines then cosines; the first token has number padding_idx + 1."""
     half = dim // 2
     rates = np.exp(-np.arange(half) * np.log(10000) / (half - 1))
     angles = (np.arange(positions) + padding_idx + 1)[:, None] * rates[None]
@@ -62,14 +62,14 @@ def run_stack(stack, xs, w, layers, heads, memories=None, omegas=None):
             (
                 "self_attn",
                 "self_attn_layer_norm",
-                lambda x, m: attention(x, x, w, name + ".self_attn", heads, m is not None),
+                lambda x, m, n=name: attention(x, x, w, n + ".self_attn", heads, m is not None),
             ),
             (
                 "encoder_attn",
                 "encoder_attn_layer_norm",
-                lambda x, m: attention(x, m, w, name + ".encoder_attn", heads),
+                lambda x, m, n=name: attention(x, m, w, n + ".encoder_attn", heads),
             ),
-            ("ffn", "final_layer_norm", lambda x, m: feed_forward(x, w, name)),
+            ("ffn", "final_layer_norm", lambda x, m, n=name: feed_forward(x, w, n)),
         ]
         for kind, norm, branch in branches:
             if kind == "encoder_attn" and memories is None:

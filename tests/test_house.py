@@ -51,7 +51,7 @@ MAY_IMPORT = {
     "command": ["experiments", "root", "analysis"],
     "light": [],
     "experiments": [],
-    "equations": [],
+    "equations": ["root"],  # for names that moved, until they go
     "flags": [],
     "model": ["equations", "flags"],
     "profile": ["equations", "flags"],

@@ -365,3 +365,13 @@ def test_walking_over_modules_takes_nothing_from_old_paths():
             hasattr(module, "__file__")
         inspect.getmodule(test_an_old_path_hides_no_function)
         assert importlib.util.find_spec("admin_fairseq.profiling") is not None
+
+
+@pytest.mark.parametrize("name", ["named_sites", "branch_matrices"])
+def test_names_that_left_a_module_are_found_there_for_a_release_more(name):
+    from admin_fairseq import residual, sites
+
+    with pytest.warns(FutureWarning, match=f"residual.{name} is admin_fairseq.sites.{name} now"):
+        assert getattr(residual, name) is getattr(sites, name)
+    with pytest.raises(AttributeError, match="has no attribute 'named_places'"):
+        residual.named_places  # noqa: B018

@@ -58,6 +58,9 @@ def test_layerdrop_is_fine_in_training():
         ({"finetune_from_model": "base.pt"}, "checkpoint_last.pt"),
         ({"save_dir": "empty"}, None),
         ({"save_dir": "empty", "finetune_from_model": "base.pt"}, "base.pt"),
+        ({"save_dir": "empty", "continue_once": "base.pt"}, "base.pt"),
+        # as fairseq does: a missing file is not replaced by the other flag's
+        ({"save_dir": "empty", "continue_once": "x.pt", "finetune_from_model": "base.pt"}, None),
         ({"save_dir": "empty", "restore_file": "base.pt"}, "base.pt"),
         ({"save_dir": "empty", "restore_file": "base.pt", "checkpoint_suffix": "-shard0"}, None),
     ],

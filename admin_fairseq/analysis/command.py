@@ -85,6 +85,7 @@ def _measuring_parser(kind: str) -> ArgumentParser:
         "reads those of the architecture (default: admin_transformer; a checkpoint has its own), "
         "the batch (--max-tokens, default 1024; --train-subset), the criterion (default: fairseq's "
         "cross_entropy) and --seed. Runs in float64, on one batch.",
+        # else --seed, which is fairseq-train's, would be short for our --seeds
         allow_abbrev=False,
     )
     default = "six of them" if kind == "output-change" else "what --init-type says"
@@ -144,6 +145,7 @@ def _checked_prefix(out: str) -> str:
     Raises:
         AdminError: if nothing can be written there.
     """
+    # whoever says result.png gets result.tsv beside it, and no result.png.tsv
     prefix = _ENDINGS.sub("", out)
     folder, name = os.path.split(prefix)
     if not name:

@@ -98,18 +98,22 @@ def _decompose_stack(
         inputs: site name -> (branch, shortcut), P x C.
         last_output: what the last site is to add up to, P x C.
     """
+    # the first shortcut: positions, and the embedding's LayerNorm and dropout, are in it
     embedding = inputs[sites[0].name][1].double()
     parts, shift = embedding[None], torch.zeros_like(embedding)
+    # what a site puts out is the shortcut of the next one
     outputs = [inputs[site.name][1] for site in sites[1:]] + [last_output]
     rows = []
     for number, (site, output) in enumerate(zip(sites, outputs), 1):
         branch = inputs[site.name][0].double()
         scaled_branch = branch * site.residual.branch_scale
         scale = site.residual.shortcut_scale
+        # the newest last, so that a row's last beta is the diagonal
         parts = torch.cat([parts * scale, scaled_branch[None]])  # (i + 1) x P x C
         shift = shift * scale
         parts, shift, normalised = _normalise(parts, shift, site.norm_after)
         error = _miss(parts.sum(0) + shift, output.double())
+        # not >=: NaN is an error, too
         if not error < _LARGEST_ERROR:
             raise AdminError(
                 f"dependency: at {site.name} the components miss the output by {error:.1e}: "
@@ -137,6 +141,7 @@ def _normalise(
     """
     total = parts.sum(0) + shift
     if norm_after is None:
+        # without an eps: this normalisation is for the measure alone, and what goes on stays
         return parts, shift, _centre(parts) / _channel_std(total, 0.0)
     std = _channel_std(total, norm_after.eps)
     parts = _centre(parts) / std * norm_after.weight

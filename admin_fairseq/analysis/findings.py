@@ -111,6 +111,7 @@ def check_output_change(report: Report, name: str) -> None:
     """Compare the output change of the model ``name`` with Admin's."""
     for stack, change in report.changes[name].items():
         admin = report.changes["Admin"][stack]
+        # NaN is beyond no threshold: without a unit nothing is found
         ratio = change / admin if admin else math.nan
         report.facts[f"{stack}: output change"] = (
             f"{change:.3g}, {ratio:.2f} times Admin's at its first step ({admin:.3g})"
@@ -140,12 +141,14 @@ def check_dependency(report: Report, rows: Mapping[str, Sequence[dependency.Row]
     for stack, stack_rows in rows.items():
         last = stack_rows[-1]
         share = [value**2 / last.sum_of_squares for value in last.beta]
+        # from 1: the embedding is no branch, and may well dominate
         largest = max(range(1, len(share)), key=share.__getitem__)
         site = stack_rows[largest - 1].site.name
         report.facts[f"{stack}: dominant branch"] = (
             f"{site}, {share[largest]:.0%} of all beta^2 of the output"
         )
         report.facts[f"{stack}: embedding"] = f"{share[0]:.1%}"
+        # one more than half of the sites: share[0] is the embedding's
         early = sum(share[: len(stack_rows) // 2 + 1])
         report.facts[f"{stack}: embedding and first half of the branches"] = f"{early:.1%}"
         if early < FORGETS:
@@ -171,6 +174,7 @@ def check_gradients(report: Report) -> None:
     """Look for gradients that vanish or explode over the layers of a stack."""
     for stack in dict.fromkeys(row["stack"] for row in report.gradients):
         norms = gradients.by_layer(row for row in report.gradients if row["stack"] == stack)
+        # frozen layers, and ReZero's at first, have gradients of 0: a spread over them is infinite
         values = [value for value in norms.values() if value > 0]
         if not values:
             continue

@@ -34,7 +34,7 @@ def backward(
     """Run forward and backward; inside the block weights have their gradients.
 
     Yields:
-        The loss, in nats a token.
+        The loss, in nats a token. Afterwards no weight has a gradient.
     """
     model.zero_grad(set_to_none=True)
     try:
@@ -60,7 +60,7 @@ def gradient_norms(
     """Measure both norms at every site.
 
     Args:
-        model: in float64; left as it was.
+        model: in float64; left as it was, without gradients.
         sample: a fairseq batch.
         criterion: fairseq's.
         dropout: run in training mode, with the masks of ``seed``.
@@ -100,6 +100,7 @@ def _keeping_hook(sums: dict[str, Tensor], name: str) -> Callable[[nn.Module, An
 
     def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
         if output.requires_grad:
+            # autograd keeps gradients of leaves alone
             output.retain_grad()
             sums[name] = output
 
@@ -119,7 +120,11 @@ def _norms_of_site(site: probe.Site, total: Tensor | None) -> Row:
 
 def _norm(tensors: Iterable[Tensor | None]) -> float:
     """Return the length of all the tensors' elements together."""
-    return math.sqrt(sum(float(x.double().pow(2).sum()) for x in tensors if x is not None))
+    square = 0.0
+    for x in tensors:
+        if x is not None:
+            square += float(x.double().pow(2).sum())
+    return math.sqrt(square)
 
 
 def _check_finite(loss: float, rows: Sequence[Row]) -> None:

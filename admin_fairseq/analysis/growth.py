@@ -28,12 +28,12 @@ def fit(numbers: Sequence[float], changes: Sequence[float]) -> dict[str, Fit]:
     """
     logarithms = [math.log(number) for number in numbers]
     return {
-        "O(N)": least_squares(numbers, changes),
-        "O(log N)": least_squares(logarithms, changes),
+        "O(N)": _least_squares(numbers, changes),
+        "O(log N)": _least_squares(logarithms, changes),
     }
 
 
-def least_squares(x: Sequence[float], y: Sequence[float]) -> Fit:
+def _least_squares(x: Sequence[float], y: Sequence[float]) -> Fit:
     """Return (intercept, slope, R^2) of y over x."""
     if len(set(x)) < 2:
         return y[0], 0.0, math.nan
@@ -44,7 +44,8 @@ def least_squares(x: Sequence[float], y: Sequence[float]) -> Fit:
     intercept = mean_y - slope * mean_x
     residual = sum((b - intercept - slope * a) ** 2 for a, b in zip(x, y))
     total = sum((b - mean_y) ** 2 for b in y)
-    return intercept, slope, 1 - residual / total if total else math.nan
+    r_squared = 1 - residual / total if total else math.nan
+    return intercept, slope, r_squared
 
 
 def points(rows: Rows) -> list[dict[str, Any]]:
@@ -74,6 +75,7 @@ def fits(rows: Rows) -> list[dict[str, Any]]:
         means.setdefault(key, {})[point["sites"]] = point["mean"]
     found = []
     for key, by_sites in means.items():
+        # through two points goes every law of two parameters
         if len(by_sites) < 3:
             continue
         row = dict(zip(names, key))

@@ -27,7 +27,7 @@ Result = tuple[Rows, dict[str, Any]]
 _SWEEP = ("post-ln", "pre-ln", "admin", "deepnet", "rezero", "analytic")
 
 
-def run_dependency(options: Namespace, args: Namespace, task: Any, sample: Sample) -> Result:
+def _run_dependency(options: Namespace, args: Namespace, task: Any, sample: Sample) -> Result:
     """Measure which branches the outputs of every model are made of."""
     rows: Rows = []
     summary = {}
@@ -54,11 +54,12 @@ def run_dependency(options: Namespace, args: Namespace, task: Any, sample: Sampl
     return rows, summary
 
 
-def run_output_change(options: Namespace, args: Namespace, task: Any, sample: Sample) -> Result:
+def _run_output_change(options: Namespace, args: Namespace, task: Any, sample: Sample) -> Result:
     """Measure how far outputs move, of methods at all depths and seeds, and of checkpoints."""
     criterion = subject.build_criterion(args, task)
     rows: Rows = []
-    for name, word in (options.models or {word: word for word in _SWEEP}).items():
+    models = options.models or dict(zip(_SWEEP, _SWEEP))
+    for name, word in models.items():
         for model, seed in _sweep(word, options, args, task, sample):
             rows += _changes_of(name, model, seed, options, sample, criterion)
         logger.info("%s: done", name)
@@ -126,7 +127,7 @@ def _print_growth(fits: Rows, points: Rows) -> None:
         print(f"{row['model']:<14}{row['stack']:<9}{row['perturbation']:<10}" + "   ".join(laws))
 
 
-def run_gradients(options: Namespace, args: Namespace, task: Any, sample: Sample) -> Result:
+def _run_gradients(options: Namespace, args: Namespace, task: Any, sample: Sample) -> Result:
     """Measure the gradient norms of every model, at one step."""
     criterion = subject.build_criterion(args, task)
     rows: Rows = []
@@ -146,7 +147,7 @@ def run_gradients(options: Namespace, args: Namespace, task: Any, sample: Sample
     return rows, summary
 
 
-def run_stability(options: Namespace, args: Namespace, task: Any, sample: Sample) -> Result:
+def _run_stability(options: Namespace, args: Namespace, task: Any, sample: Sample) -> Result:
     """Examine one model, and say what stands out.
 
     Raises:
@@ -157,6 +158,7 @@ def run_stability(options: Namespace, args: Namespace, task: Any, sample: Sample
     word = next(iter(options.models.values())) if options.models else None
     ((name, model),) = _models(options, args, task, sample)
 
+    # built when it is asked for: a model that is not finite is compared with nothing
     def build_admin() -> Any:
         return subject.build_twin(word, "admin", args, task, sample)
 
@@ -165,6 +167,7 @@ def run_stability(options: Namespace, args: Namespace, task: Any, sample: Sample
         model, name, build_admin, sample, criterion, options.with_dropout, args.seed
     )
     print(format_report(report))
+    # joined by site: a model that is not finite has magnitudes, and no gradients
     norms = {row["site"]: row for row in report.gradients}
     rows = [{**row, **norms.get(row["site"], {})} for row in report.largest]
     summary = {
@@ -180,13 +183,14 @@ def _models(
     options: Namespace, args: Namespace, task: Any, sample: Sample
 ) -> Iterator[tuple[str, Any]]:
     """Yield (label, model) of every word of ``--models``; without it, of the flags as they are."""
-    for name, word in (options.models or {method_word(method_of(args)): None}).items():
+    models = options.models or {method_word(method_of(args)): None}
+    for name, word in models.items():
         yield name, subject.build_model(word, args, task, sample)
 
 
 KINDS: dict[str, Callable[[Namespace, Namespace, Any, Sample], Result]] = {
-    "dependency": run_dependency,
-    "output-change": run_output_change,
-    "gradients": run_gradients,
-    "stability": run_stability,
+    "dependency": _run_dependency,
+    "output-change": _run_output_change,
+    "gradients": _run_gradients,
+    "stability": _run_stability,
 }

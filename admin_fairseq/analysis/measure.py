@@ -16,6 +16,7 @@ import torch
 
 from ..errors import AdminError
 from ..init_types import method_of
+from ..profile.first_step import is_out_of_memory
 from ..version import __version__
 from . import figures, subject, tables
 from .kinds import KINDS
@@ -42,6 +43,7 @@ def measure(kind: str, options: Namespace, words: Sequence[str], argv: Sequence[
     with _argv_of_fairseq(words):
         args = subject.parse_flags(words)
     names_init_type = any(word.startswith("--init-type") for word in words)
+    # without --models it compares six methods, unless the flags ask for one
     if kind == "output-change" and options.models is None and names_init_type:
         options.models = {method_word(method_of(args)): None}
     task = subject.load_task(args)
@@ -92,7 +94,7 @@ def _fitting_errors() -> Iterator[None]:
             "a sentence is longer than a model has positions: lower --max-source-positions"
         ) from None
     except RuntimeError as error:
-        if "out of memory" not in str(error):
+        if not is_out_of_memory(error):
             raise
         raise AdminError(
             "the batch does not fit into memory in float64: lower --max-tokens"

@@ -90,6 +90,7 @@ def output_changes(
     results = []
     for seed in seeds:
         if perturbation == "gradient":
+            # before anything moves: both stacks' directions are of the same weights
             directions = _gradient_signs(model, sample, criterion, sites, dropout, seed)
         else:
             directions = _random_signs(sites, seed)
@@ -152,6 +153,7 @@ class Outputs:
                     features_only=True,
                     src_lengths=self._net_input["src_lengths"],
                 )
+                # decoders put out B x T x C, and masks are T x B
                 x = features.transpose(0, 1)
         return probe.select(self._keep, stack, x)
 
@@ -202,6 +204,7 @@ def _gradient_signs(
 @contextlib.contextmanager
 def _moved(directions: Sequence[tuple[Tensor, Tensor]], step: float) -> Iterator[None]:
     """Take ``step`` times the direction from every weight; put the same bits back afterwards."""
+    # copies: to add the step again would leave rounding behind
     saved = [weight.detach().clone() for weight, _ in directions]
     with torch.no_grad():
         for weight, direction in directions:

@@ -114,6 +114,7 @@ def run_forward(
             _watch_sites(model, found, keep, stack)
         watch_encoder = model.encoder.register_forward_hook(_encoder_output_hook(found, keep))
         stack.callback(watch_encoder.remove)
+        # no probe looks at logits
         features, _ = model(**sample["net_input"], features_only=True)
         found.outputs["decoder"] = select(keep, "decoder", features.transpose(0, 1))
     return found
@@ -171,11 +172,13 @@ def _thinned(x: Tensor) -> Tensor:
     """Return at most MAX_POSITIONS of the positions, evenly spaced; P x C."""
     if len(x) <= MAX_POSITIONS:
         return x
+    # evenly over time and batch: the first ones would all be beginnings of sentences
     return x[torch.linspace(0, len(x) - 1, MAX_POSITIONS, device=x.device).long()]
 
 
 def _magnitude(x: Tensor) -> float:
     """Return the largest absolute value, or NaN if something is not finite."""
+    # max() hands NaN on
     largest = float(x.abs().max())
     return largest if math.isfinite(largest) else math.nan
 
@@ -186,15 +189,17 @@ def dropout_mode(model: nn.Module, dropout: bool, seed: int) -> Iterator[None]:
 
     Masks are those of ``seed``; mode and random state are restored.
     """
-    was_training = model.training
+    were_training = {module: module.training for module in model.modules()}
     devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
     model.train(dropout)
     try:
+        # those in use: fork_rng would set up every GPU of the machine
         with torch.random.fork_rng(devices=list(devices)):
             torch.manual_seed(seed)
             yield
     finally:
-        model.train(was_training)
+        for module, was_training in were_training.items():
+            module.training = was_training  # parts may differ from the whole
 
 
 def check_finite(found: Pass, name: str) -> None:

@@ -49,6 +49,7 @@ def examine(
     found = probe.run_forward(model, sample, dropout, seed)
     for site, (branch, shortcut) in found.largest.items():
         report.largest.append({"model": name, "site": site, "branch": branch, "shortcut": shortcut})
+    # with NaN in it nothing else means anything
     if not findings.check_numbers(report, model, found):
         return report
     rows = dependency.decompose(model, found)
@@ -72,6 +73,7 @@ def advise_init(model: Any) -> str:
     It differs for a model that has one already, and for one that was trained.
     """
     for site in named_sites(model).values():
+        # omega first: it is a vector, and != has no one answer for it
         if site.omega is not None or site.shortcut_scale != 1.0:
             return LOWER_RATE
     anew = "training anew (weights do not fit another init type) with " if model.restored else ""

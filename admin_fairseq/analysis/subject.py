@@ -101,6 +101,7 @@ def load_batch(task: Any, args: Namespace, number: int = 1) -> dict[str, Any]:
     longest = []
     for side in ("source", "target"):
         longest.append(getattr(args, f"max_{side}_positions", None) or 1024)
+    # what fairseq-train filters by: else the order of batches is another
     limits = utils.resolve_max_positions(task.max_positions(), tuple(longest), args.max_tokens)
     try:
         batches = task.get_batch_iterator(
@@ -192,6 +193,7 @@ def build_model(
     else:
         methods = ", ".join(method_words())
         raise AdminError(f"--models {word}: no such checkpoint, and no method ({methods})")
+    # widened afterwards: weights are drawn in float32, as a training draws them
     model = model.double().eval()
     return model.cuda() if _uses_cuda(args) else model
 
@@ -223,6 +225,7 @@ def _build_at_first_step(args: Namespace, task: Any, sample: dict[str, Any], see
 def _profile_of_training(args: Namespace) -> Profile | None:
     """Return the profile that training would read; None where it has to be measured."""
     path = options.profile_path(args)
+    # a profile that is named must be there; the default one need not
     if measures(args) or not (args.admin_profile or os.path.isfile(path)):
         logger.info("omegas are measured on this batch")
         return None

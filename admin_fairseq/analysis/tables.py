@@ -71,6 +71,7 @@ def read(path: str) -> tuple[str, list[dict[str, Any]], dict[str, Any] | None]:
 
 
 def _cell(value: Any) -> str:
+    # tables are for reading: the JSON has every digit
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 

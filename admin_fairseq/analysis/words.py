@@ -50,6 +50,7 @@ def parse_models(words: Sequence[str]) -> dict[str, str]:
     problems = []
     for given in words:
         label, equals, word = given.partition("=")
+        # a path may hold an equals sign
         if not equals or os.path.exists(given):
             label, word = _label(given, words), given
         elif not label or not word:

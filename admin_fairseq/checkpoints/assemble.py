@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from ..errors import AdminError
 from ..weights import Weights
 
+# without these fairseq takes a file for an early release's, and looks for its keys
 _NOTHING_HAPPENED = {
     "criterion_name": None,
     "optimizer_name": None,
@@ -46,12 +47,17 @@ def assemble(
 
     ``history``, ``task_state`` and ``extra_state`` may be those of the checkpoint it was made from.
     """
+    entries = []
+    for entry in history or [{}]:
+        entries.append({**_NOTHING_HAPPENED, **entry})
     return {
+        # fairseq reads args before cfg; its own checkpoints of today have none
         "args": None,
         "cfg": cfg,
         "model": weights,
         "criterion": None,
-        "optimizer_history": [{**_NOTHING_HAPPENED, **item} for item in history or [{}]],
+        "optimizer_history": entries,
         "task_state": task_state or {},
+        # a training that goes on from it would else begin at epoch 0
         "extra_state": {"train_iterator": {"epoch": 1}, **(extra_state or {})},
     }

@@ -4,9 +4,10 @@ Their code is a fork that calls itself fairseq 0.8. What differs are names, and 
 weights are laid out:
 
     attention_ratio_change, fc_ratio_change (encoder)    self_attn_residual.omega,
-    ffn_residual.omega self_ratio_change, encoder_ratio_change, fc_ratio_change (decoder)
-                                self_attn_residual.omega, encoder_attn_residual.omega,
-                                ffn_residual.omega
+                                                         ffn_residual.omega
+    self_ratio_change, encoder_ratio_change,             self_attn_residual.omega,
+    fc_ratio_change (decoder)                            encoder_attn_residual.omega,
+                                                         ffn_residual.omega
     *attn.in_proj_{weight,bias}                          {q,k,v}_proj.{weight,bias}, which it stacks
     *attn.{q,k,v}_proj_weight                            {q,k,v}_proj.weight
     decoder.embed_out                                    decoder.output_projection.weight
@@ -33,7 +34,7 @@ from ..weights import Weights
 from .assemble import assemble, cfg_of
 from .output import check_output
 from .read import State, load_checkpoint, save_checkpoint
-from .rebuild import current_names, rebuild
+from .rebuild import rebuild_and_rename
 
 logger = logging.getLogger(__name__)
 
@@ -48,10 +49,9 @@ _OMEGAS = {
         "fc_ratio_change": FEED_FORWARD,
     },
 }
-_SIZES = tuple(
-    f"{stack}_{name}"
-    for stack in STACKS
-    for name in ("layers", "embed_dim", "ffn_embed_dim", "attention_heads")
+_SIZES = (
+    *("encoder_layers", "encoder_embed_dim", "encoder_ffn_embed_dim", "encoder_attention_heads"),
+    *("decoder_layers", "decoder_embed_dim", "decoder_ffn_embed_dim", "decoder_attention_heads"),
 )
 _NEEDED = (*_SIZES, "share_all_embeddings", "share_decoder_input_output_embed")
 _TASK_FLAGS = ("data", "source_lang", "target_lang", "left_pad_source", "left_pad_target", "seed")
@@ -76,10 +76,9 @@ def import_checkpoint(path: str, output: str, force: bool = False) -> None:
     check_output(output, [path], force)
     state = read(path)
     args = _our_args(state.get("args"), path)
-    weights = _our_weights(state["model"], args)
-    model = rebuild(args, weights, path)
+    _, weights = rebuild_and_rename(args, _our_weights(state["model"], args), path)
     updates = _updates(state)
-    kept = assemble(cfg_of(args), current_names(model, weights), [{"num_updates": updates}])
+    kept = assemble(cfg_of(args), weights, [{"num_updates": updates}])
     save_checkpoint(kept, output)
     logger.info(
         "%d-%d, --init-type %s, %d updates: written to %s (without the optimizer's state)",
@@ -100,6 +99,7 @@ def read(path: str) -> State:
         allowed = torch.serialization.safe_globals([(Meter, name) for name in METERS])
     with allowed:
         state = load_checkpoint(path)
+    # a section that their fairseq 0.8 does not know
     if state.get("cfg"):
         raise AdminError(
             f"{path}: written by fairseq 0.10 or later, and so not by the authors' code; nothing "

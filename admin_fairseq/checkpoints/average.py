@@ -27,6 +27,7 @@ def average_to_file(paths: Sequence[str], output: str, ema: bool = False) -> Non
     Raises:
         AdminError: if ``output`` is one of the inputs, or anything cannot be read or written.
     """
+    # by real paths: a link to an input is the input
     if os.path.realpath(output) in {os.path.realpath(path) for path in paths}:
         raise AdminError(f"--output {output}: is one of the inputs, and would be overwritten")
     if not os.path.isdir(os.path.dirname(os.path.abspath(output))):
@@ -61,6 +62,7 @@ def find_checkpoints(
         raise AdminError(f"--inputs {folder}: no such folder")
     by_suffix = _checkpoints_by_suffix(folder, by_updates, upper_bound)
     if suffix is None:
+        # the mean of two trainings' models is no model
         if "" not in by_suffix and len(by_suffix) > 1:
             raise AdminError(
                 f"--inputs {folder}: holds checkpoints of several trainings; name one with "
@@ -74,6 +76,7 @@ def find_checkpoints(
             f"--inputs {folder}: {count} {kind} checkpoints asked for, {len(found)} found; ask for "
             "fewer, or train with --keep-last-epochs or --keep-interval-updates large enough"
         )
+    # as numbers: checkpoint10 comes after checkpoint9
     return [path for _, path in sorted(found, reverse=True)[:count]]
 
 
@@ -111,22 +114,39 @@ def average(paths: Sequence[str], ema: bool = False) -> State:
     first = _weights_to_average(result, paths[0], ema)
     dtypes = {name: weight.dtype for name, weight in first.items()}
     # one running sum: as many checkpoints as one likes fit into memory, one at a time
-    sums = {name: weight.double() for name, weight in first.items()}
+    # copies: .double() of a float64 weight is the weight itself, under all its names
+    sums = {name: weight.to(torch.float64, copy=True) for name, weight in first.items()}
+    ties = _ties(first)
     for path in paths[1:]:
         weights = _weights_to_average(load_checkpoint(path), path, ema)
         _check_same_model(paths[0], sums, path, weights)
+        ties = [tie for tie in ties if tie in _ties(weights)]
         for name, weight in weights.items():
             sums[name] += weight.double()
     means = {}
     for name, total in sums.items():
         dtype = torch.float32 if dtypes[name] in _HALVES else dtypes[name]
         means[name] = (total / len(paths)).to(dtype)
+    # else a table that embeds and projects would lie in the file once for each of its names
+    for names in ties:
+        for name in names:
+            means[name] = means[names[0]]
     result["model"] = means
     # these belong to the first checkpoint's weights, and no training continues from a mean
     result.pop("last_optimizer_state", None)
+    extra_state = result.get("extra_state") or {}
     for name in _EMA:
-        (result.get("extra_state") or {}).pop(name, None)
+        extra_state.pop(name, None)
     return result
+
+
+def _ties(weights: Weights) -> list[list[str]]:
+    """Return the names, of each tensor that has several."""
+    names: dict[tuple[object, ...], list[str]] = {}
+    for name, weight in weights.items():
+        start = (weight.untyped_storage().data_ptr(), weight.storage_offset())
+        names.setdefault((*start, weight.shape, weight.stride()), []).append(name)
+    return [tied for tied in names.values() if len(tied) > 1]
 
 
 def _weights_to_average(state: State, path: str, ema: bool) -> Weights:
@@ -141,6 +161,7 @@ def _weights_to_average(state: State, path: str, ema: bool) -> Weights:
     found = kept.get("ema_fp32_params") or kept.get("ema")
     if not found:
         raise AdminError(f"{path}: holds no EMA; train with --store-ema, or average without --ema")
+    # fairseq's EMA has none, and a model without is taken for one of an early release
     versions = {name: weight for name, weight in state["model"].items() if "version" in name}
     weights = {**versions, **found}
     raise_all(
@@ -148,6 +169,7 @@ def _weights_to_average(state: State, path: str, ema: bool) -> Weights:
         "LayerNorms of Pre-LN models); average without --ema:",
         differences(state["model"], weights),
     )
+    # load_checkpoint has looked at the weights alone
     check_finite(weights, f"{path}, its EMA")
     return weights
 

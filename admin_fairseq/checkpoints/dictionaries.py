@@ -50,6 +50,7 @@ def _stand_in_dictionary(weights: Weights, stack: str, path: str) -> Dictionary:
             f"{path}: it has no {stack}.embed_tokens.weight; it must be a translation model of "
             "fairseq-train"
         )
+    # the same words on both sides: models that share embeddings want equal dictionaries
     words = Dictionary()
     for number in range(len(table) - words.nspecial):
         words.add_symbol(str(number))

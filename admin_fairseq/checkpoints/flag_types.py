@@ -33,6 +33,8 @@ NESTED = {"encoder": EncDecBaseConfig, "decoder": DecoderConfig, "quant_noise": 
 NUMBERS_AS_TEXT = ("decoder_input_dim", "decoder_output_dim")
 # always text, which fairseq would evaluate
 DICTIONARIES = ("encoder_xformers_att_config", "decoder_xformers_att_config")
+# those of the task that eval_bool reads
+_SWITCHES_AS_TEXT = ("left_pad_source", "left_pad_target")
 # declared as lists, and read as text
 _TEXTS = ("encoder_layers_to_keep", "decoder_layers_to_keep")
 # further flags that commands of ours, or fairseq's translation task, read
@@ -64,6 +66,7 @@ def is_dictionary(value: object) -> bool:
 
 
 def _number(value: Any) -> str:
+    # True is an int to Python
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return "not a number"
     return "" if abs(value) < 1e12 else "not a number"  # NaN is not below either
@@ -78,9 +81,14 @@ def _integer(value: Any) -> str:
 
 
 def _switch(value: Any) -> str:
-    if isinstance(value, bool) or value in (0, 1) or value in ("True", "False"):
+    if isinstance(value, bool) or value in (0, 1):
         return ""
     return "neither True nor False"
+
+
+def _switch_or_text(value: Any) -> str:
+    """Older releases kept some of the task's switches as text, which fairseq reads as such."""
+    return "" if value in ("True", "False") else _switch(value)
 
 
 def _text(value: Any) -> str:
@@ -137,9 +145,11 @@ def _or_none(check: Check) -> Check:
 
 def _check_of(flag: Field, name: str) -> Check:
     """Return the check of a flag by the type that fairseq declares."""
+    # by its text: classes, enumerations and typing's Optional cannot be asked in one way
     declared = str(flag.type)
     if name in _TEXTS:
         return _or_none(_text)
+    # the longer words first: there is an "int" in "List[int]"
     if "List[int]" in declared:
         return _or_none(_list_of_integers)
     if "bool" in declared:
@@ -153,7 +163,9 @@ def _check_of(flag: Field, name: str) -> Check:
 
 def _checks_by_type() -> dict[str, Check]:
     """Return flag -> check of its declared type, for all of a Transformer's and the plugin's."""
-    checks = {name: _or_none(_text if kind is str else _integer) for name, kind in _OTHERS.items()}
+    checks = {}
+    for name, kind in _OTHERS.items():
+        checks[name] = _or_none(_text if kind is str else _integer)
     for config in (TransformerConfig, AdminOptions):
         for flag in fields(config):
             if flag.name not in NESTED:
@@ -193,6 +205,8 @@ def _task_checks() -> dict[str, Check]:
     for flag in fields(TranslationConfig):
         if flag.name not in ("_name", "dataset_impl"):
             checks[flag.name] = _check_of(flag, flag.name)
+        if flag.name in _SWITCHES_AS_TEXT:
+            checks[flag.name] = _or_none(_switch_or_text)
     checks["data"] = _or_none(_folders)
     return checks
 

@@ -29,6 +29,12 @@ from .flag_types import (
 
 Flags = dict[str, Any]
 
+# what every model is built with
+_SIZES = (
+    *("encoder_layers", "encoder_embed_dim", "encoder_ffn_embed_dim", "encoder_attention_heads"),
+    *("decoder_layers", "decoder_embed_dim", "decoder_ffn_embed_dim", "decoder_attention_heads"),
+    *("max_source_positions", "max_target_positions"),
+)
 _LISTS = ("adaptive_softmax_cutoff", "adaptive_input_cutoff")  # older releases store them as text
 # what encoders of text fetch from an address, or open
 _FETCHED = (
@@ -60,6 +66,7 @@ def check_flags(state: dict[str, Any], path: str) -> None:
     for prefix, flags in _sections(state):
         problems += [f"{prefix}{problem}" for problem in _not_plain(flags)]
         problems += [f"{prefix}{problem}" for problem in _to_be_fetched(flags)]
+        # the flags of args and cfg.model are what a model is built from; other sections repeat some
         if prefix in ("", "model.") and not _of_another_model(flags):
             _read_numbers(flags)
             problems += _check_model_flags(flags)
@@ -68,6 +75,7 @@ def check_flags(state: dict[str, Any], path: str) -> None:
     raise_all(
         f"{path}: it holds flags that fairseq does not write; the file is damaged, or was made to "
         "do harm:",
+        # a file that was made up may be wrong in thousands of ways
         problems[:_MOST_PROBLEMS],
     )
 
@@ -96,6 +104,10 @@ def check_sizes(flags: Flags, weights: Weights, path: str) -> None:
         AdminError: listing each.
     """
     problems: list[str] = []
+    for name in _SIZES:
+        if name in flags and type(flags[name]) is not int:  # 6.0 would end in range(6.0)
+            problems.append(f"{name} is {flags[name]!r}, and must be a whole number")
+    raise_all(f"{path}: its flags name no model:", problems)
     for stack in ("encoder", "decoder"):
         problems += _wrong_depth(flags, weights, stack)
         problems += _wrong_dims(flags, weights, stack)
@@ -118,6 +130,7 @@ def _sections(state: dict[str, Any]) -> Iterator[tuple[str, Flags]]:
             section = vars(section)
         if isinstance(section, dict):
             yield f"{name}.", section
+        # text in place of a section would be replaced by omegaconf all the same
         elif _why_not_plain(section):
             yield "", {str(name): section}
 
@@ -144,6 +157,7 @@ def _why_not_plain(value: object, depth: int = 0) -> str:
         parts = list(value)
     else:
         return ""  # a number or the like: torch has loaded no other classes
+    # a bound of our own, before Python's, which would end in a traceback
     if depth > _DEEPEST:
         return "nested too deeply"
     for part in parts:
@@ -173,6 +187,7 @@ def _of_another_model(flags: Flags) -> bool:
         model = ARCH_MODEL_REGISTRY.get(name)
         if model is not None and issubclass(model, TransformerModelBase):
             return False
+    # flags without any name are looked at as a Transformer's
     return bool(names)
 
 
@@ -189,6 +204,7 @@ def _read_numbers(flags: Flags) -> None:
             flags[name] = list(value) if isinstance(value, tuple) else value
     for name in NUMBERS_AS_TEXT:
         text = flags.get(name)
+        # int() of endless digits raises or takes minutes; what is left as text is refused
         if isinstance(text, str) and text.isdecimal() and len(text) < 10:
             flags[name] = int(text)
 
@@ -210,9 +226,15 @@ def _wrong_types(flags: Flags, checks: dict[str, Check]) -> Iterator[str]:
 
 
 def _wrong_depth(flags: Flags, weights: Weights, stack: str) -> Iterator[str]:
-    names = re.compile(rf"{stack}\.layers\.(\d+)\.")
-    depth = len({match[1] for match in map(names.match, weights) if match})
+    layer_name = re.compile(rf"{stack}\.layers\.(\d+)\.")
+    numbers = set()
+    for name in weights:
+        match = layer_name.match(name)
+        if match:
+            numbers.add(match[1])
+    depth = len(numbers)
     layers = flags.get(f"{stack}_layers")
+    # fewer allocate less than the file holds, and loading tells of them
     if layers is not None and layers > depth:
         yield f"{stack}_layers is {layers}, but it has weights of {depth} layers"
 

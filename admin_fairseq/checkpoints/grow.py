@@ -11,18 +11,19 @@ import os
 import re
 from argparse import Namespace
 from collections.abc import Sequence
-from typing import Optional
+from typing import Any, Optional
 
 import torch
 from fairseq.data import Dictionary, data_utils
 
 from ..errors import AdminError, raise_all
+from ..options import EMBED_PATHS
 from ..weights import Weights
 from .assemble import assemble, cfg_of
 from .dictionaries import load_dictionary, task_of
 from .output import check_output
 from .read import State, load_checkpoint, save_checkpoint
-from .rebuild import current_names, rebuild, stored_args
+from .rebuild import rebuild, rebuild_and_rename, stored_args
 
 logger = logging.getLogger(__name__)
 
@@ -54,21 +55,30 @@ def grow_vocabulary(
     state = load_checkpoint(path)
     args = stored_args(state, path)
     _check_can_grow(state, args, path)
-    weights = current_names(rebuild(args, state["model"], path), state["model"])
+    # rebuilt once as it is: what does not fit now is no matter of the new words
+    _, weights = rebuild_and_rename(args, state["model"], path)
     languages = _languages_of(args, old_data, new_data)
     old = _dictionaries(old_data, languages, "--old")
     new = _dictionaries(new_data, languages, "--new")
     _check_dictionaries(weights, args, old, new, path)
     grown = grow(weights, args, old, new, seed)
-    # vectors from elsewhere were for the start
-    args.encoder_embed_path = args.decoder_embed_path = None
     rebuild(args, grown, path, task_of(*new))  # it must load
     cfg = state.get("cfg") or cfg_of(args)
+    # vectors from elsewhere were for the start
+    _forget_files(cfg["model"])
     save_checkpoint(assemble(cfg, grown, state.get("optimizer_history")), output)
     logger.info(
         "source %d to %d, target %d to %d types: written to %s (without the optimizer's state)",
         len(old[0]), len(new[0]), len(old[1]), len(new[1]), output,
     )  # fmt: skip
+
+
+def _forget_files(flags: Any) -> None:
+    """Take the files of embeddings out of a model's flags, a Namespace or a dictionary."""
+    flags = flags if isinstance(flags, dict) else vars(flags)
+    for name in EMBED_PATHS:
+        if name in flags:
+            flags[name] = None
 
 
 def _check_can_grow(state: State, args: Namespace, path: str) -> None:
@@ -145,6 +155,7 @@ def _check_dictionaries(
                 f"{rows}"
             )
         lost = [word for word in before.symbols if word not in after.indices]
+        # how many fairseq-preprocess adds depends on the number of words
         lost = [word for word in lost if not _FILLING.fullmatch(word)]
         if lost:
             more = f" ... and {len(lost) - _SHOWN} more" if len(lost) > _SHOWN else ""
@@ -179,9 +190,11 @@ def grow(
     The output's table is the target's where the model ties them, and the source's as well with
     ``--share-all-embeddings``.
     """
+    # of its own and on the CPU: the same rows everywhere, and nobody's random state moves
     generator = torch.Generator().manual_seed(seed)
     grown = dict(weights)
     grown[SOURCE] = grow_table(weights[SOURCE], old[0], new[0], generator)
+    # one tensor under all names: it stays tied in the file, too
     if args.share_all_embeddings:
         grown[TARGET] = grown[SOURCE]
     else:
@@ -199,6 +212,7 @@ def grow_table(
 ) -> torch.Tensor:
     """Return a table (len(new), C): rows of ``old``'s words from ``table``, others N(0, 1 / C)."""
     dim = table.shape[1]
+    # drawn for all rows, so that a word's does not depend on which others are known
     rows = torch.empty(len(new), dim).normal_(0, dim**-0.5, generator=generator).to(table.dtype)
     source, target = [], []
     for number, word in enumerate(old.symbols):

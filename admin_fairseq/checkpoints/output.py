@@ -33,6 +33,7 @@ def check_output(output: str, inputs: Sequence[str], force: bool, kind: str = "f
         raise AdminError(f"{output}: its folder does not exist")
     if not os.access(parent, os.W_OK):
         raise AdminError(f"{output}: no permission to write into its folder")
+    # lexists: a link that leads nowhere is somebody's, too
     if os.path.lexists(output):
         _check_replaceable(output, force, kind)
 

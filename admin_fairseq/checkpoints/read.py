@@ -59,12 +59,14 @@ def read(path: str) -> State:
     """
     check_file(path)
     try:
+        # to the CPU: it may be of a GPU that this machine does not have
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise AdminError(f"{path}: cannot be read: {error.strerror or error}") from None
     except Exception as error:  # torch raises half a dozen kinds for files that it cannot read
         raise AdminError(f"{path}: cannot be read as a checkpoint: {_why(path, error)}") from None
     if isinstance(state, dict):
+        # before flags are looked at, which are parts of these
         raise_all(f"{path}: not a fairseq checkpoint:", _odd_parts(state))
         check_flags(state, path)
     return state
@@ -99,6 +101,7 @@ def _odd_parts(state: State) -> list[str]:
 
 def _why(path: str, error: Exception) -> str:
     """Return why torch could not load a file, in words that help."""
+    # torch's words for a class that is not allowed, of archives and of its older format
     foreign = re.search(r"(?:Unsupported global:|unsupported) GLOBAL (\S+)", str(error))
     if foreign:
         reason = f"it holds a {foreign[1]}, which is not loaded"

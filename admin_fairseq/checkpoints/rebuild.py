@@ -46,7 +46,11 @@ def stored_args(state: State, path: str) -> Namespace:
     Raises:
         AdminError: if it has none, or is of an architecture that is not known here.
     """
-    args = state.get("args") or (state.get("cfg") or {}).get("model")
+    # args before cfg, as fairseq does
+    args = state.get("args")
+    if not args:
+        cfg = state.get("cfg") or {}
+        args = cfg.get("model")
     if isinstance(args, dict):
         args = Namespace(**args)
     if isinstance(args, Namespace) and not hasattr(args, "arch"):
@@ -56,7 +60,9 @@ def stored_args(state: State, path: str) -> Namespace:
             f"{path}: it does not say its architecture; it must come from fairseq-train"
         )
     check_architecture(args.arch, f"{path} (--arch {args.arch})")
+    # a copy: the checkpoint's own flags stay as they were stored
     args = options.complete(copy.deepcopy(args))
+    # sets flags that were not there when an older release stored these
     ARCH_CONFIG_REGISTRY[args.arch](args)
     for name, longest in _POSITIONS.items():  # fairseq-hydra-train keeps them with the task
         if getattr(args, name, None) is None:
@@ -85,8 +91,20 @@ def rebuild(
     Raises:
         AdminError: naming ``path`` and every weight that does not fit.
     """
+    model, _ = rebuild_and_rename(args, weights, path, task)
+    return model
+
+
+def rebuild_and_rename(
+    args: Namespace, weights: Weights, path: str, task: Optional[Any] = None
+) -> tuple[BaseFairseqModel, Weights]:
+    """Return what :func:`rebuild` does, and the weights under the names of today's fairseq.
+
+    Those keep the dtypes of the file, which the model's own do not.
+    """
     if task is None:
         task = stand_in_task(weights, path)
+    # before anything of that size is allocated
     check_sizes(vars(args), weights, path)
     args = copy.deepcopy(args)
     # the embeddings are in the checkpoint, and the files may be gone
@@ -94,18 +112,20 @@ def rebuild(
     try:
         model = construct(args, task)
     except AdminError as error:
+        # the cause is what a user's own class raised, whose traceback they will want
         raise AdminError(
             f"{path}: no model can be built from its flags: {error}"
         ) from error.__cause__
-    weights = current_names(model, weights)
+    renamed = _current_names(model, weights)
+    # before loading: torch tells of differences in a traceback
     raise_all(
-        f"{path} does not fit the data or its own flags:", differences(model.state_dict(), weights)
+        f"{path} does not fit the data or its own flags:", differences(model.state_dict(), renamed)
     )
-    model.load_state_dict(weights)
-    return model
+    model.load_state_dict(renamed)
+    return model, renamed
 
 
-def current_names(model: BaseFairseqModel, weights: Weights) -> Weights:
+def _current_names(model: BaseFairseqModel, weights: Weights) -> Weights:
     """Return weights under the names of today's fairseq, without what 0.12.2 stored twice.
 
     Raises:
@@ -114,7 +134,10 @@ def current_names(model: BaseFairseqModel, weights: Weights) -> Weights:
     renamed = dict(weights)
     try:
         model.upgrade_state_dict(renamed)
-    except AssertionError:  # fairseq's, about an adaptive softmax without its weights
+    except Exception as error:
+        # fairseq's, by two tests that an adaptive softmax's weights are there
+        if not isinstance(error, AssertionError) and "no longer supported" not in str(error):
+            raise
         raise AdminError(
             "the checkpoint lacks weights of the output layer that its flags name"
         ) from None
@@ -134,6 +157,7 @@ def construct(args: Namespace, task: Any) -> BaseFairseqModel:
     builder = _model_class(args.arch, f"--arch {args.arch}")
     try:
         model = builder.build_model(args, task)
+    # it is a RuntimeError, which the last clause would take
     except AdminError:
         raise
     except (ValueError, AssertionError) as error:  # how fairseq refuses flags
@@ -173,6 +197,7 @@ def _model_class(arch: str, what: str) -> type[AdminTransformerModel]:
             f"{what}: no such architecture is registered; if it is of a user-dir of your own, name "
             "that with --user-dir"
         )
+    # stock weights fit: with --init-type default our layers have the same names and no more
     if found is TransformerModel:
         return AdminTransformerModel
     if not issubclass(found, AdminTransformerModel):

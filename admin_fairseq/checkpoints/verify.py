@@ -40,6 +40,7 @@ def check_file(path: str) -> None:
     except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
         reason = getattr(error, "strerror", None) or error
         raise AdminError(f"{path}: cannot be read: {reason}") from None
+    # torch's older format is a bare pickle, which has no checksums
     if start == _ZIP:
         _check_archive(path)
     elif start:
@@ -75,12 +76,14 @@ def _check_archive(path: str) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             parts = archive.infolist()
+            # zipfile tests parts by name, and so the last of them twice; torch may read another
             if len({part.filename for part in parts}) < len(parts):
                 raise AdminError(f"{damaged}: two of its parts have the same name; {way_out}")
             if not all(map(_is_as_torch_writes, parts)):
                 raise AdminError(
                     f"{damaged}: it has parts of a kind that torch does not write; {way_out}"
                 )
+            # torch writes zeros after set_crc32_options(False): that is no damage
             if all(part.CRC == 0 for part in parts if part.file_size):
                 logger.info("%s: written without checksums: damage cannot be detected", path)
                 return

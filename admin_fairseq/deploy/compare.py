@@ -25,8 +25,7 @@ def compare(
     """Compare logits of the folded model with the model's on a made-up batch, in float64.
 
     Twice: folded without rounding, which has to be exact, and as it will be stored. Storing rounds
-        the
-    weights that were changed to their type once more. That moves the logits by about as much as
+    the weights that were changed to their type once more. That moves the logits by about as much as
     rounding any weights does, which is measured beside it: random changes of at most half a unit in
     the last place. Ten times that is the limit.
 
@@ -47,6 +46,7 @@ def compare(
     model.double().eval()
     expected = model(**batch)[0]
     stock = build_stock(folded.args, model.encoder.dictionary, model.decoder.dictionary)
+    # before weights are loaded, which would round them to its type
     stock.double().eval()
     differences = []
     for stored in (fold_state(in_float64(weights), args).weights, folded.weights):
@@ -84,6 +84,7 @@ def _made_up_batch(model: TransformerModel, sentences: int = 8, seed: int = 1) -
         length = min(_LONGEST, getattr(model, stack).max_positions())
         rows = torch.randint(words.nspecial, len(words), (sentences, length), generator=generator)
         for row in range(sentences):
+            # the first row has no padding, the last one nearly half: masks and positions count too
             cut = row * length // (2 * sentences)
             padding = slice(0, cut) if stack == "encoder" else slice(length - cut, length)
             rows[row, padding] = words.pad()
@@ -102,6 +103,7 @@ def _rounded_otherwise(weights: Weights, seed: int = 1) -> Weights:
     generator = torch.Generator().manual_seed(seed)
     moved = dict(weights)
     for name, value in weights.items():
+        # a version that is not whole would stand for another layout of the weights
         if value.is_floating_point() and not name.endswith("version"):
             noise = torch.rand(value.shape, generator=generator, dtype=torch.float64) - 0.5
             moved[name] = value.double() * (1 + torch.finfo(value.dtype).eps * noise)

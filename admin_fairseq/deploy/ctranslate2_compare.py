@@ -40,12 +40,16 @@ def compare(
     import ctranslate2  # here: it is no dependency of ours
 
     longest = min(folded.args.max_source_positions, folded.args.max_target_positions)
+    # one position is for </s>
     tokens = _made_up_sentences(words, sentences, min(length, longest - 1))
     expected = _log_probabilities(folded, words, tokens)
     translator = ctranslate2.Translator(folder, device="cpu")
     texts = []
     for dictionary, rows in zip(words, tokens):
-        texts.append([[dictionary[token] for token in row] for row in rows])
+        lines = []
+        for row in rows:
+            lines.append([dictionary[token] for token in row])
+        texts.append(lines)
     scores = translator.score_batch(*texts)
     difference = (torch.tensor([score.log_probs for score in scores]) - expected).abs()
     logger.info(
@@ -53,6 +57,7 @@ def compare(
         "%.1e at most",
         translator.compute_type, difference.numel(), difference.mean(), difference.max(),
     )  # fmt: skip
+    # not >: NaN is not within the limit
     if limit is not None and not difference.max() <= limit:
         raise AdminError(
             "CTranslate2 computes something else than the folded model: a log-probability differs "

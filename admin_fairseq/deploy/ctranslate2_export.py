@@ -81,6 +81,7 @@ def export_ctranslate2(
         save_checkpoint(stock_state(state, folded), stock)
         converted = os.path.join(work, "float32")
         _convert(stock, vocabulary, converted, None)
+        # float32 first: there a difference is a wrong conversion, and not rounding
         compare(converted, folded, vocabulary.dictionaries, CLOSE)
         if quantization and quantization != "float32":
             converted = os.path.join(work, "quantized")
@@ -122,6 +123,7 @@ def _find_vocabulary(
     """
     where = "--data"
     if data is None:
+        # of several data-bins fairseq reads the dictionaries of the first
         data = str(getattr(args, "data", None) or "").split(os.pathsep)[0]
         where = "the checkpoint's data-bin"
     if not os.path.isdir(data):
@@ -141,6 +143,7 @@ def _find_vocabulary(
             "--source-lang and --target-lang"
         )
     found = [source, target]
+    # they come from a file, and become part of a file's name
     if any(os.path.basename(str(language)) != language for language in found):
         raise AdminError(
             f"{path}: its languages {found} are paths, not names; give --source-lang and "
@@ -233,10 +236,12 @@ def put_in_place(converted: str, folder: str, aside: str) -> None:
         folder: where it belongs.
         aside: where the one that it replaces goes meanwhile.
     """
+    # two steps: os.rename does not replace a folder with something in it
     if os.path.isdir(folder):
         os.rename(folder, aside)
     try:
         os.rename(converted, folder)
+    # also when interrupted: what was there is put back
     except BaseException:
         if os.path.isdir(aside):
             os.rename(aside, folder)

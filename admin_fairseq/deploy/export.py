@@ -14,9 +14,8 @@ from ..checkpoints import (
     assemble,
     cfg_of,
     check_output,
-    current_names,
     load_checkpoint,
-    rebuild,
+    rebuild_and_rename,
     save_checkpoint,
     stored_args,
 )
@@ -80,9 +79,8 @@ def fold_and_compare(state: State, args: Namespace, path: str) -> Folded:
     Raises:
         AdminError: if it does not, or the checkpoint cannot be folded.
     """
-    model = rebuild(args, state["model"], path)
-    # not the model's own: these have the dtypes of the file, in which the fold is stored
-    weights = current_names(model, state["model"])
+    # these weights, not the model's, have the dtypes of the file, in which the fold is stored
+    model, weights = rebuild_and_rename(args, state["model"], path)
     try:
         folded = fold_state(weights, args)
     except AdminError as error:
@@ -102,7 +100,9 @@ def stock_state(state: State, folded: Folded, safe: bool = False) -> State:
         folded: made of it.
         safe: with dictionaries for its Namespaces.
     """
+    # a copy: it is changed below, and the state is the caller's
     cfg = copy.deepcopy(state.get("cfg")) or cfg_of(folded.args)
+    # a Namespace, as fairseq stores the flags of models of the legacy kind
     cfg["model"] = folded.args
     # whoever reads the result need not have the plugin
     for section in cfg.values():

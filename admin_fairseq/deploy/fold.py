@@ -14,7 +14,7 @@ No LayerNorm precedes the first site, so that s_0 = omega_1 takes one of three r
     a   into the LayerNorm of the embedding (``--layernorm-embedding``): no new parameters
     b   omega_1 is all ones (``--freeze-first-omega``, or no omega at all): nothing to do
     c   into copies of its own: an embedding that is no longer tied, and a learned table of
-    positions
+        positions
 
 The input of every LayerNorm is what it was, so this is exact but for rounding. It is computed in
 float64.
@@ -95,6 +95,7 @@ def fold_state(state: Weights, args: Namespace) -> Folded:
     """
     check_foldable(state, args)
     wide = in_float64(state)
+    # kept to see what was folded: that is a new tensor under its name
     unfolded = dict(wide)
     folded = Folded(copy.deepcopy(args))
     for stack in STACKS:
@@ -128,6 +129,7 @@ def _read_scales(
     Sites with omegas of exactly 0 are counted in ``zeros``.
     """
     if not sites:
+        # no layer tells C, and one element is broadcast to any
         return [torch.ones(1, dtype=torch.float64)]
     ones = torch.ones_like(wide[f"{sites[0].layer_norm}.weight"])
     formula = method_of(args).closed_form
@@ -149,6 +151,7 @@ def _fold_site(
 ) -> None:
     """Fold one site: its branch reads s_{i-1} * x, its LayerNorm writes s_i * x."""
     for reader in site.readers:
+        # not in place: weights that were in float64 are still the caller's own tensors
         wide[f"{reader}.weight"] = wide[f"{reader}.weight"] / scale_in
     _multiply(wide, site.layer_norm, scale_out)
     branch_scale = wide.get(f"{site.layer_path}.resweight")
@@ -170,14 +173,17 @@ def _fold_first(wide: Weights, args: Namespace, stack: str, scale: torch.Tensor)
     if stack == "encoder" and noise in wide:  # --quant-noise-pq puts a linear map last
         wide[noise] = wide[noise] * scale[:, None]
         return "a"
+    # before the decoder's noise, which fairseq applies ahead of positions and LayerNorm
     if f"{norm}.weight" in wide:
         _multiply(wide, norm, scale)
         return "a"
     if noise in wide:
         wide[noise] = wide[noise] * scale[:, None]
     else:
+        # a new tensor: an output projection that was tied to it goes on with the old one
         embedding = f"{stack}.embed_tokens.weight"
         wide[embedding] = wide[embedding] * scale
+    # fairseq adds positions to the embedding: the sum is scaled if both are
     if not args.no_token_positional_embeddings:
         table = _positions(wide, args, stack).to(scale)
         wide[f"{stack}.embed_positions.weight"] = table * scale
@@ -228,6 +234,7 @@ def _check_finite(before: Weights, after: Weights) -> None:
     Raises:
         AdminError: if there are some; it tells whether they were so before.
     """
+    # first: otherwise folding would be blamed
     unsound = non_finite(before)
     if unsound:
         raise AdminError(

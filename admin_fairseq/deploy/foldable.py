@@ -26,6 +26,7 @@ def check_foldable(state: Weights, args: Namespace) -> None:
     problems = _without_layer_norms(args) + _without_known_readers(args)
     if not getattr(args, "layernorm_embedding", False):
         problems += _without_scalable_embedding(args)
+    # by their weights: the flags are not among those of fairseq's translation models
     if any(part in name for name in state for part in _EXTRA_SCALES):
         problems.append(
             "extra LayerNorms or scales in its layers (--scale-attn and the like): their place is "

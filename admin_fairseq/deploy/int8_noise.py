@@ -33,6 +33,7 @@ def noise_growth(folded: Folded) -> dict[str, float]:
 def _growth(folded: torch.Tensor, scale: torch.Tensor) -> float:
     """The mean growth of a matrix's rows (out, C), which was divided by ``scale`` (C,)."""
     largest = folded.abs().amax(1)
+    # the fold undone, so that no second set of weights is needed
     largest_before = (folded * scale).abs().amax(1).clamp_min(_TINY)
     rms = scale.pow(2).mean().sqrt()
     return (largest * rms / largest_before).mean().item()

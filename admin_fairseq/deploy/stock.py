@@ -36,6 +36,7 @@ def make_stock_flags(args: Namespace, routes: dict[str, str]) -> None:
 
 
 def _untie(args: Namespace, routes: dict[str, str]) -> None:
+    # it implies the decoder's own tie, which may stay when the encoder gets a copy
     if args.share_all_embeddings:
         args.share_decoder_input_output_embed = True
     if "c" in routes.values():

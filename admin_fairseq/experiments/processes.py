@@ -43,8 +43,11 @@ def end_with(parent: int, how: signal.Signals = signal.SIGKILL) -> None:
         how: the signal.
     """
     if sys.platform == "linux":
+        # None: the C library that Python itself runs on
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, how)
+    # it may have ended before the line above, which tells of no end that is past
     if os.getppid() != parent:
+        # not sys.exit: in a fork that would run what the parent has set up for its own end
         os._exit(1)
 
 

@@ -137,6 +137,7 @@ def find_recipe(word: Union[str, Path]) -> Path:
         AdminError: if there is no such file; the message lists the names.
     """
     path = Path(word)
+    # names first: a file in the working folder that is called so is ./NAME
     if str(word) in recipe_names():
         return RECIPES / f"{word}.ini"
     if path.is_file():
@@ -203,6 +204,7 @@ def _parse(path: Path) -> configparser.ConfigParser:
         delimiters=("=",),
         comment_prefixes=("#",),
         inline_comment_prefixes=("#",),
+        # per cent signs stand for themselves
         interpolation=None,
     )
     try:

@@ -42,7 +42,7 @@ COLUMNS = {
     "diverged": Column("text", "at update n: reason; empty if it did not"),
     "valid_nll": Column("float", "last validation loss, bits a token"),
     "bleu": Column("float", "tokenised BLEU, as fairseq prints it"),
-    "bleu_split": Column("float", "the same with compounds split at hyphens, as tensor2tensor"),
+    "bleu_split": Column("float", "the same, @-@ joined, compounds split as tensor2tensor does"),
     "sacrebleu": Column("float", "detokenised, against the raw reference"),
     "chrf": Column("float", "detokenised, against the raw reference"),
     "bleu_signature": Column("text", "of sacreBLEU, as the next two"),
@@ -68,15 +68,16 @@ def append(path: StrPath, rows: Sequence[Row]) -> None:
         AdminError: if the file is no results.tsv, or a row has another column; nothing is written.
     """
     path = os.path.abspath(path)
+    # read within the lock: what another process adds meanwhile would be lost
     with locked(path + ".lock"):
+        before = read(path) if os.path.exists(path) else []
         known = {}
-        for row in read(path) if os.path.exists(path) else []:
-            known[row["run"], row["subset"]] = row
-        for row in rows:
+        for row in [*before, *rows]:
             known[row["run"], row["subset"]] = row
         lines = ["\t".join(COLUMNS)]
         for row in known.values():
             lines.append(_line(row))
+        # before it is written: what would not be read again is refused here
         _parse(lines, path)
         with replacing(path) as file:
             file.write(("\n".join(lines) + "\n").encode("utf-8"))
@@ -102,6 +103,7 @@ def read(path: StrPath) -> list[Row]:
     """
     try:
         with open(path, encoding="utf-8") as file:
+            # _line leaves nothing in a cell that ends a line here, such as a form feed
             lines = file.read().splitlines()
     except OSError as error:
         raise AdminError(f"{path}: cannot be read: {error.strerror}") from None

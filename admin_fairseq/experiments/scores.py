@@ -13,9 +13,11 @@ from sacremoses import MosesDetokenizer
 
 # a model that failed puts out bare full stops, of which sacreBLEU warns as tokenised text
 logging.getLogger("sacrebleu").setLevel(logging.ERROR)
-# a hyphen between two characters of words; lookarounds, so that the a-b-c of one compound splits
-# twice
-_HYPHEN = re.compile(r"(?<=\S)-(?=\S)")
+# of bytes, as perl -p reads them: a character of several bytes may end one match and begin the next
+_HYPHEN = re.compile(rb"(\S)-(\S)")
+_JOINED = " @-@ "  # what tokenizer.perl -a makes of a hyphen inside of a word
+_ENTITY = re.compile("&(?:amp|lt|gt|apos|quot|#124|#91|#93);")
+_BARE = re.compile("['\"<>|\\[\\]]")  # what tokenizer.perl escapes, beside &
 
 
 @dataclass
@@ -31,16 +33,32 @@ class Score:
 def split_compounds(text: str) -> str:
     """Return tokenised text with compounds split at hyphens: ``a-b`` -> ``a ##AT##-##AT## b``.
 
-    The rule of tensor2tensor's get_ende_bleu.sh, with which En-De is scored in most papers: it
-    raises BLEU.
+    As tensor2tensor's get_ende_bleu.sh, with which En-De is scored in many papers. It works on text
+    tokenised without ``-a``, so the ``@-@`` of text tokenised with it are joined first: split as
+    they are, each would be three sure matches, and BLEU too high (fairseq's
+    compound_split_bleu.sh on such text). Its pattern takes the letters at both sides of a hyphen
+    with it: the single letter of ``a-b-c`` splits once.
     """
-    return _HYPHEN.sub(" ##AT##-##AT## ", text)
+    joined = text.replace(_JOINED, "-").encode("utf-8")
+    return _HYPHEN.sub(rb"\1 ##AT##-##AT## \2", joined).decode("utf-8")
 
 
-def detokenise(texts: Sequence[str], lang: str) -> list[str]:
-    """Return Moses-tokenised texts as running text."""
+def is_escaped(tokenised: Sequence[str], raw: Sequence[str]) -> bool:
+    """Whether tokenised texts have ``&apos;`` for ``'`` and so on, as tokenizer.perl makes them.
+
+    That is: no bare special character, and more entities than the raw texts have.
+    """
+    if any(_BARE.search(text) for text in tokenised):
+        return False
+    counts = [sum(len(_ENTITY.findall(text)) for text in side) for side in (tokenised, raw)]
+    return counts[0] > counts[1]
+
+
+def detokenise(texts: Sequence[str], lang: str, unescape: bool = False) -> list[str]:
+    """Return Moses-tokenised texts as running text; ``unescape``: ``&apos;`` becomes ``'``."""
     detokenizer = MosesDetokenizer(lang)
-    return [detokenizer.detokenize(text.split(), unescape=False) for text in texts]
+    # text that was tokenised without escapes keeps its &amp;, which is its own
+    return [detokenizer.detokenize(text.split(), unescape=unescape) for text in texts]
 
 
 def scores(
@@ -69,6 +87,7 @@ def scores(
         return Score(column, name, value, str(metric.get_signature()))
 
     def tokenised_bleu() -> BLEU:
+        # force: sacreBLEU warns of text that is tokenised already
         return BLEU(tokenize="none", force=True)
 
     found = [score("bleu", "tokenised BLEU", tokenised_bleu(), hypotheses, tokenised_references)]
@@ -76,7 +95,7 @@ def scores(
         split = [split_compounds(text) for text in hypotheses]
         split_references = [split_compounds(text) for text in tokenised_references]
         found.append(score("bleu_split", "split BLEU", tokenised_bleu(), split, split_references))
-    texts = detokenise(hypotheses, lang)
+    texts = detokenise(hypotheses, lang, is_escaped(tokenised_references, raw_references))
     for column, name, metric in (
         ("sacrebleu", "sacreBLEU", BLEU(lowercase=lowercase)),
         ("chrf", "chrF", CHRF(lowercase=lowercase)),

@@ -85,6 +85,7 @@ def _not_within(what: str, value: Any, low: float, high: float) -> list[str]:
     # RuntimeError: a tensor of several elements
     except (TypeError, ValueError, RuntimeError, OverflowError):
         return [f"{what} {shown(str(value))} is not a number"]
+    # before the range: that of variances has no upper end, and would take infinity
     if not math.isfinite(number):
         return [f"{what} {number} is not finite"]
     if low <= number <= high:
@@ -106,6 +107,7 @@ def out_of_order(names: Iterable[str]) -> list[str]:
             problems.append(f"{shown(name)} is not a residual site")
             continue
         stack, layer, role = match.group(1), int(match.group(2)), ROLE_NAMES.index(match.group(3))
+        # before the first site it is as if a layer -1 had just ended
         last_layer, last_role = last.get(stack, (-1, len(ROLE_NAMES) - 1))
         begins_layer = layer == last_layer + 1 and role == 0 and last_role == len(ROLE_NAMES) - 1
         goes_on = layer == last_layer and role > last_role
@@ -156,12 +158,14 @@ def checksum(text: str) -> str:
 
     Empty lines at the end do not count.
     """
+    # 64 bits: it tells damage, not forgery, and a person can compare it
     return hashlib.sha256("\n".join(_without_checksum(text)).encode("utf-8")).hexdigest()[:16]
 
 
 def with_checksum(text: str) -> str:
     """Return a profile's text with a right checksum, in the line before its last."""
     lines = _without_checksum(text)
+    # the line that says "end" stays last: it shows a file that was cut short
     return "\n".join(lines[:-1] + [f"# {CHECKSUM}: {checksum(text)}", lines[-1]]) + "\n"
 
 

@@ -106,6 +106,7 @@ def _check_damage(profile: Profile, text: str, digits: Optional[str], path: Path
         f"admin-fairseq profile {shlex.quote(os.fspath(path))} --renew-checksum"
     )
     problems = checks.against_recursion(profile.sites)
+    # with a checksum sites may be those of any model, in any order
     if digits is None:
         _refuse(
             "its lines do not follow from each other, and it has no checksum:",
@@ -133,8 +134,10 @@ def _open(path: Path) -> BinaryIO:
     """
 
     def opener(name: str, flags: int) -> int:
+        # a pipe that has taken the file's place would be waited for here
         return os.open(name, flags | os.O_NONBLOCK)
 
+    # before opening, which may do something to a device; after it, since the file may be another
     if stat.S_ISREG(os.stat(path).st_mode):
         file = open(path, "rb", opener=opener)  # noqa: SIM115  the caller closes it
         if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -149,6 +152,7 @@ def _read(path: Path) -> tuple[Profile, str, Optional[str]]:
     All is checked but whether the checksum is right and the recursion holds.
     """
     text = _read_text(path)
+    # first: later messages quote pieces of the text
     _refuse("cannot be read as a profile:", checks.unprintable(text))
     digits = None
     if text.startswith("#"):
@@ -163,6 +167,7 @@ def _read_text(path: Path) -> str:
     """Return the text of a file, with Unix line ends."""
     try:
         with _open(path) as file:
+            # not by the size that the file system tells, which may grow meanwhile
             content = file.read(LARGEST + 1)
     except FileNotFoundError:
         raise ValueError("no such profile") from None
@@ -171,6 +176,7 @@ def _read_text(path: Path) -> str:
     if len(content) > LARGEST:
         raise ValueError(f"not a profile: it is larger than {LARGEST // 2**20} MB")
     try:
+        # mail and editors change line ends; the checksum is of a text with Unix ones
         return content.decode("utf-8").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from ..errors import AdminError, raise_all
-from ..sites import first_sites, named_omegas, named_sites
+from ..sites import STACKS, first_sites, named_omegas, named_sites
 from . import checks
 from .data import Profile
 
@@ -30,6 +30,7 @@ def apply_profile(model: nn.Module, profile: Profile) -> None:
     missing = [name for name in sites if name not in profile.sites]
     foreign = [name for name in profile.sites if name not in sites]
     plain = [name for name in sites if name not in omegas]
+    # all is looked at before anything is filled
     if missing or foreign or plain:
         raise AdminError(
             f"the profile does not fit the model:{_depths(profile.sites, sites)}"
@@ -60,8 +61,11 @@ def _depths(ours: Iterable[str], theirs: Iterable[str]) -> str:
 
 def _depth(site_names: Iterable[str]) -> str:
     layers = {tuple(name.split(".")[:3]) for name in site_names}
-    counts = [sum(layer[0] == stack for layer in layers) for stack in ("encoder", "decoder")]
-    return "-".join(str(count) for count in counts)
+    counts = []
+    for stack in STACKS:
+        mine = [layer for layer in layers if layer[0] == stack]
+        counts.append(str(len(mine)))
+    return "-".join(counts)
 
 
 def _listed(what: str, names: list[str]) -> str:

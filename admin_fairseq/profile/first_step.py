@@ -55,6 +55,7 @@ def profile_at_first_step(model: Any, args: Namespace, task: Any) -> None:
         if any(module is built for module in model.modules()):  # trainers wrap the model
             with _autocast_like(optimizer, sample):
                 _measure_and_start(built, sample, optimizer, args)
+            # only now: the first batch may be of another model of the task
             task.train_step = train_step
         return train_step(sample, model, criterion, optimizer, update_num, *rest, **named)
 
@@ -66,6 +67,7 @@ def _measure_and_start(
 ) -> None:
     """Profile; then either leave (stage 1) or start training with what was measured."""
     if options.only_profiles(args):
+        # by what was loaded, not by flags: fairseq-hydra-train tells a model of no checkpoint
         if model.restored:
             raise AdminError(
                 "--init-type adaptive-profiling: a checkpoint was loaded, and a profile is of "
@@ -73,6 +75,7 @@ def _measure_and_start(
                 "--finetune-from-model"
             )
         _measure(model, sample, optimizer, args)
+        # no Exception: for those fairseq's trainer writes a crash.pt into the --save-dir
         raise SystemExit(0)
     if model.restored:
         logger.info("omegas come from the checkpoint; nothing is profiled")
@@ -90,9 +93,11 @@ def _measure(
 
     The first process holds the batch that would come first on one device.
     """
+    # the others wait at the broadcast that follows, or end with stage 1
     if is_distributed() and torch.distributed.get_rank() != 0:
         return None
     path = options.profile_path(args)
+    # not when a model is built: for generation it is built from flags that name this path too
     if not profile_file.may_replace(path):
         raise AdminError(
             f"--admin-profile {path}: this file is not a profile, and is not overwritten; "
@@ -122,6 +127,7 @@ def _measure(
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether torch says so, of a GPU's memory or of the machine's."""
+    # by its words: on CPUs torch raises a plain RuntimeError
     return any(words in str(error) for words in OUT_OF_MEMORY)
 
 
@@ -159,6 +165,7 @@ def _is_amp(optimizer: Any) -> bool:
 def _autocast_like(optimizer: Any, sample: Mapping[str, Any]) -> AbstractContextManager:
     """Return the context that fairseq runs this optimizer's forward pass in (``--amp``)."""
     device = sample["net_input"]["src_tokens"].device.type
+    # --fp16 and --bf16 change the weights' type instead, and need no context
     return torch.autocast(device, enabled=_is_amp(optimizer) and device == "cuda")
 
 
@@ -182,9 +189,13 @@ def share_from_first_process(model: Any, profile: Optional[Profile]) -> dict[str
     if profile is not None:
         values = [profile.sites[name].omega for name in names]
     if is_distributed():
+        # omegas are Python's numbers: float64 gives every process the same bits
         shared = torch.tensor(values, dtype=torch.float64, device=next(model.parameters()).device)
         torch.distributed.broadcast(shared, src=0)
         values = shared.tolist()
     omegas = dict(zip(names, values))
-    apply_profile(model, Profile(OrderedDict((name, SiteProfile(omegas[name])) for name in names)))
+    sites: OrderedDict[str, SiteProfile] = OrderedDict()
+    for name, omega in omegas.items():
+        sites[name] = SiteProfile(omega)
+    apply_profile(model, Profile(sites))
     return omegas

@@ -32,6 +32,7 @@ def fill_from_file(model: nn.Module, args: Namespace) -> dict[str, float]:
             difference, and the command that makes the right one.
     """
     stored = options.stored_omegas(args)
+    # the flags first: a checkpoint's say what its training began with, whatever files are about
     if stored is not None:
         return stored
     restored = options.checkpoint_to_restore(args)
@@ -64,6 +65,7 @@ def check_origin(profile: Profile, args: Namespace) -> None:
     """
     problems = []
     for name, value in options.describe(args).items():
+        # files of older releases do not say all of it
         measured = profile.provenance.get(name, value)
         if measured != value:
             problems.append(f"{name}: {measured} in the profile, {value} in the model")

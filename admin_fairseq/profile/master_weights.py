@@ -24,9 +24,11 @@ def fill_master_weights(optimizer: Any, model: nn.Module, omegas: Mapping[str, f
         omegas: site -> omega. A frozen omega is in no optimizer, and stays as it is.
     """
     parameters = named_omegas(model).items()
+    # by identity: tensors compare element by element
     values = {id(omega): omegas[name] for name, omega in parameters if name in omegas}
     for weight, master in master_weights(optimizer):
         if id(weight) in values:
+            # a flat copy's slice is a view: this writes into the tensor that the optimizer holds
             master.fill_(values[id(weight)])
 
 
@@ -42,6 +44,7 @@ def master_weights(optimizer: Any) -> list[tuple[Tensor, Tensor]]:
     if not isinstance(masters, dict):
         return [(weight, master.data) for weight, master in zip(optimizer.fp16_params, masters)]
     pairs: list[tuple[Tensor, Tensor]] = []
+    # fairseq lays weights out one after the other, in the optimizer's order
     for device, flat in masters.items():
         weights = optimizer.fp16_params
         if len(masters) > 1:  # pipelines; else one tensor holds all weights, wherever they are

@@ -82,15 +82,19 @@ def profile_omega(
         )
     arguments, named = _arguments_of(sample)
     recorder = SiteRecorder(_masks(model, sample, sites, count_padding, padding))
+    # those in use: fork_rng would set up every GPU of the machine
     devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
+    # module by module: model.train() below sets all, and a part may be in evaluation mode
     modes = {module: module.training for module in model.modules()}
     tensors = [*omegas.values(), *model.buffers()]  # a BatchNorm's buffers follow every pass
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         stack.enter_context(torch.random.fork_rng(devices=list(devices)))
+        # pushed before the hooks, so that it runs after they are gone
         stack.callback(_restore, [(tensor, tensor.clone()) for tensor in tensors], modes)
         for name, site in sites.items():
             hook = recorder.hook(name, omegas[name])
+            # with_kwargs: models of one's own may call their sites with named arguments
             stack.callback(site.register_forward_pre_hook(hook, with_kwargs=True).remove)
         model.train()
         model(*arguments, **named)
@@ -129,6 +133,7 @@ class SiteRecorder:
             )
         stack = stack_of(name)
         omega = math.sqrt(self._next_square.get(stack, 1.0))
+        # in a pre-hook: this site's sum, and so all sites after it, are computed with it
         weight.fill_(omega)
         scaled = omega * shortcut.float()  # not weight, which half precision has rounded
         keep = self.keep.get(stack)
@@ -155,7 +160,9 @@ def variance(x: Tensor, keep: Optional[Tensor] = None) -> Tensor:
         keep: bool, the shape of ``x`` without channels: the positions that count.
     """
     x = x.float()
-    return (x if keep is None else x[keep]).var(unbiased=False)
+    if keep is not None:
+        x = x[keep]
+    return x.var(unbiased=False)
 
 
 def positions_that_count(model: nn.Module, sample: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -174,7 +181,9 @@ def positions_that_count(model: nn.Module, sample: Mapping[str, Any]) -> dict[st
         if ids is None or padding_idx is None:
             continue
         real = ids.ne(padding_idx)
+        # x[keep] copies, which a batch without padding need not pay for
         if not real.all():
+            # fairseq's batches are B x T, and what sites get is T x B x C
             keep[stack] = real.t()
     return keep
 

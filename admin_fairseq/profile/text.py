@@ -40,9 +40,11 @@ def format_profile(profile: Profile) -> str:
     lines += [f"# {key}: {_one_line(value)}" for key, value in profile.provenance.items()]
     lines.append("#" + "\t".join(COLUMNS))
     for name, site in profile.sites.items():
-        values = (site.omega, site.branch_variance, site.shortcut_variance)
-        cells = ["-" if value is None else repr(float(value)) for value in values]
-        lines.append("\t".join([name, *cells]))
+        cells = [name]
+        for value in (site.omega, site.branch_variance, site.shortcut_variance):
+            # repr is the shortest text that reads back as the same number, to the last bit
+            cells.append("-" if value is None else repr(float(value)))
+        lines.append("\t".join(cells))
     return with_checksum("\n".join([*lines, END]))
 
 
@@ -53,6 +55,7 @@ def unwritable_names(profile: Profile) -> list[str]:
         if name.startswith("#") or not _is_word(name):
             problems.append(f"{shown(name)} cannot be the name of a site")
     for key in profile.provenance:
+        # these keys are the format's own, and a colon would end the key too soon
         if key in ("version", "sites", CHECKSUM) or ":" in key or not _is_word(key):
             problems.append(f"{shown(key)} cannot be the name of a fact")
     return problems
@@ -78,9 +81,11 @@ def parse_profile(text: str) -> tuple[Profile, Optional[str]]:
             f"profile version {version and shown(version)}, "
             f"but this release reads version {VERSION}"
         )
+    # before sites are read: of a file that was cut, the last line may be half a number
     if text.rstrip("\n").rsplit("\n", 1)[-1] != END:
         raise ValueError("the profile is cut short: its last line is missing")
     sites = _parse_sites(lines)
+    # lines may be lost in the middle as well, where files have no checksum
     if str(len(sites)) != count:
         raise ValueError(
             f"the header says {count and shown(count)} sites, but there are {len(sites)}"
@@ -113,7 +118,10 @@ def _is_word(text: str) -> bool:
 def _one_line(value: object) -> str:
     """Return a value as printable text in one line."""
     text = " ".join(str(value).split())
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    shown = []
+    for character in text:
+        shown.append(character if character.isprintable() else repr(character)[1:-1])
+    return "".join(shown)
 
 
 def _parse_header(lines: list[str]) -> OrderedDict[str, str]:

@@ -20,6 +20,7 @@ def parse_two_columns(text: str) -> Profile:
     stacks: list[list[float]] = []
     for number, line in enumerate(text.rstrip("\n").split("\n"), 1):
         cells = line.split()
+        # int() would also take 1_000, and the digits of other scripts
         if len(cells) != 2 or not re.fullmatch("[0-9]{1,6}", cells[0]):
             raise ValueError(
                 f"not a profile: line {number} is neither '# Admin profile' nor 'number omega'"
@@ -37,6 +38,7 @@ def _named(stacks: list[list[float]]) -> OrderedDict[str, SiteProfile]:
     """Give the omegas of an encoder and a decoder, a list each, the names of their sites."""
     whole = len(stacks) == len(STACKS)
     for stack, omegas in zip(STACKS, stacks):
+        # there is no line that says the end: only whole layers tell a whole file
         whole = whole and len(omegas) % len(roles_of(stack)) == 0
     if not whole:
         found = " and ".join(str(len(omegas)) for omegas in stacks[:10]) or "no"

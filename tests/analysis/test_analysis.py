@@ -15,7 +15,7 @@ from admin_fairseq.analysis.findings import format_report
 from admin_fairseq.errors import AdminError
 from admin_fairseq.profile.fill import apply_profile
 from admin_fairseq.profile.measure import profile_omega
-from admin_fairseq.residual import named_sites
+from admin_fairseq.sites import named_sites
 from admin_fairseq.weights import differences
 from tests.helpers import adaptive, batch, build, task
 

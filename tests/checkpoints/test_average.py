@@ -114,3 +114,23 @@ def test_the_float32_ema_is_preferred(trained, tmp_path):
     assert torch.equal(
         result["model"]["encoder.layers.0.fc1.weight"], wide["encoder.layers.0.fc1.weight"]
     )
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_tied_weights_stay_tied_and_count_once(tmp_path, dtype):
+    for value in (1, 3):
+        table = torch.full((4, 2), value, dtype=dtype)
+        weights = {"encoder.x": table, "decoder.x": table, "other": table.clone()}
+        torch.save({"model": weights}, tmp_path / f"{value}.pt")
+    mean = average.average([str(tmp_path / "1.pt"), str(tmp_path / "3.pt")])["model"]
+    assert all(bool((weight == 2).all()) for weight in mean.values())
+    assert mean["encoder.x"].data_ptr() == mean["decoder.x"].data_ptr() != mean["other"].data_ptr()
+
+
+def test_weights_tied_in_one_checkpoint_alone_have_means_of_their_own(tmp_path):
+    table = torch.ones(3)
+    torch.save({"model": {"a": table, "b": table}}, tmp_path / "tied.pt")
+    torch.save({"model": {"a": table, "b": 5 * table}}, tmp_path / "loose.pt")
+    for paths in (["tied.pt", "loose.pt"], ["loose.pt", "tied.pt"]):
+        mean = average.average([str(tmp_path / path) for path in paths])["model"]
+        assert (mean["a"] == 1).all() and (mean["b"] == 3).all()

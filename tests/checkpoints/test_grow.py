@@ -146,6 +146,17 @@ def test_new_rows_are_normal_and_from_the_seed():
     )
 
 
+def test_files_of_the_first_embeddings_are_forgotten(checkpoint):
+    folder, _, _ = checkpoint
+    state = torch.load(folder / "model.pt", weights_only=False)
+    args = state.pop("args")
+    args.encoder_embed_path = "vectors"
+    torch.save({**state, "cfg": {"model": args}}, folder / "model.pt")
+    assert command(folder) == 0
+    grown = torch.load(folder / "grown.pt", weights_only=False)
+    assert grown["cfg"]["model"].encoder_embed_path is None
+
+
 def test_half_precision_stays(checkpoint):
     folder = checkpoint[0]
     state = load_checkpoint(folder / "model.pt")

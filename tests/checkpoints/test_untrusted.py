@@ -173,6 +173,12 @@ WRONG = [
     {"encoder_layers": "2"},
     {"encoder_layers": 10**9},
     {"encoder_layers": 3},
+    {"encoder_layers": 2.0},
+    {"decoder_layers": None},
+    {"encoder_attention_heads": 2.0},
+    {"max_source_positions": 1024.0},
+    {"share_all_embeddings": "False"},
+    {"adaptive_softmax_cutoff": [10, 20]},
     {"dropout": "0.1"},
     {"dropout": float("nan")},
     {"dropout": 2},
@@ -200,7 +206,8 @@ def test_flags_of_another_type_or_size(trained, tmp_path, capsys, wrong):
         trained, tmp_path / "bad.pt", lambda state: vars(state["cfg"]["model"]).update(wrong)
     )
     error = refused(capsys, "fold", bad, tmp_path / "out.pt")
-    assert next(iter(wrong)).replace("_", "-") in error.replace("_", "-") or "architecture" in error
+    named = next(iter(wrong)).replace("_", "-") in error.replace("_", "-")
+    assert named or "architecture" in error or "lacks weights of the output layer" in error
     assert not (tmp_path / "out.pt").exists()
 
 

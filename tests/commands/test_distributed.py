@@ -9,7 +9,7 @@ from admin_fairseq.checkpoints import load_checkpoint
 from admin_fairseq.profile import file as profile_file
 from admin_fairseq.profile import first_step
 from admin_fairseq.profile.measure import profile_omega
-from admin_fairseq.residual import named_sites
+from admin_fairseq.sites import named_sites
 from tests.helpers import TRAIN_FLAGS, USER_DIR, adaptive, batch, run, train
 
 TWO = """--cpu --ddp-backend legacy_ddp --distributed-backend gloo --distributed-init-method env://
@@ -18,8 +18,8 @@ TWO = """--cpu --ddp-backend legacy_ddp --distributed-backend gloo --distributed
 
 def train_in_two(data_bin, save_dir, *flags):
     words = [f"'{word}'" for word in TRAIN_FLAGS] + list(flags)
-    command = f"exec fairseq-train {data_bin} --user-dir {USER_DIR} --save-dir {save_dir} {' '.join(words)} "
-    command += " ".join(TWO.split())
+    command = f"exec fairseq-train {data_bin} --user-dir {USER_DIR} --save-dir {save_dir} "
+    command += " ".join(words + TWO.split())
     return run(
         "torchrun", "--standalone", "--nproc-per-node", "2", "--no-python", "bash", "-c", command
     )

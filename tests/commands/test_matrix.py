@@ -1,10 +1,12 @@
-"""What training wrote can be resumed, generated from, averaged, folded: with every flag that changes what is saved or built.
+"""What training wrote can be resumed, generated from, averaged, folded.
 
-Each case trains, is killed in the middle of an epoch, goes on, translates, averages, translates, folds, and translates
-with stock fairseq and the fold alone: the same hypotheses as with the mean.
+With every flag that changes what is saved or built: each case trains, is killed in the middle of an
+epoch, goes on, translates, averages, translates, folds, and translates with stock fairseq and the
+fold alone: the same hypotheses as with the mean.
 
-Left out, since no CPU runs them: --fp16 (its optimizer is tested in test_first_step), apex's optimizers,
---ddp-backend fully_sharded, --pipeline-*, --use-bmuf (several processes), --quant-noise-scalar, --offload-activations.
+Left out, since no CPU runs them: --fp16 (its optimizer is tested in test_first_step), apex's
+optimizers, --ddp-backend fully_sharded, --pipeline-*, --use-bmuf (several processes),
+--quant-noise-scalar, --offload-activations.
 """
 
 import re
@@ -21,8 +23,8 @@ AUTO = "--init-type adaptive-auto"
 SHARED = "--share-all-embeddings"
 PRE_LN = "--encoder-normalize-before --decoder-normalize-before"
 SOFTMAX = "--criterion adaptive_loss --ddp-backend legacy_ddp --adaptive-softmax-cutoff 10,20"
-BLEU = """--eval-bleu --eval-bleu-args {"beam":2,"max_len_b":8} --eval-bleu-detok moses --eval-bleu-remove-bpe
-    --best-checkpoint-metric bleu --maximize-best-checkpoint-metric"""
+BLEU = """--eval-bleu --eval-bleu-args {"beam":2,"max_len_b":8} --eval-bleu-detok moses
+    --eval-bleu-remove-bpe --best-checkpoint-metric bleu --maximize-best-checkpoint-metric"""
 
 # flags of ours
 OURS = {
@@ -32,7 +34,8 @@ OURS = {
     "adaptive": f"--init-type adaptive {SHARED}",
     "adaptive-auto": f"{AUTO} {SHARED}",
     "analytic": f"--init-type analytic {SHARED}",
-    "analytic O(1)": "--init-type analytic --analytic-output-change O(1) --share-decoder-input-output-embed",
+    "analytic O(1)": "--init-type analytic --analytic-output-change O(1) "
+    "--share-decoder-input-output-embed",
     "analytic O(n)": "--init-type analytic --analytic-output-change O(n)",
     "analytic constant": f"--init-type analytic --analytic-constant {SHARED}",
     "deepnet": f"--init-type deepnet {SHARED}",
@@ -40,15 +43,20 @@ OURS = {
     "rezero_postln": f"--init-type rezero_postln {SHARED}",
     "looklinear": f"--init-type looklinear {SHARED}",
     "trace": f"{AUTO} --trace-interval 1 --log-format json",
-    "freeze-first-omega, xavier-ffn": f"{AUTO} --freeze-first-omega --xavier-ffn --share-decoder-input-output-embed",
-    "count-padding, profile elsewhere": f"{AUTO} --admin-count-padding --admin-profile {{folder}}/here.profile",
-    "tiny architecture": f"{AUTO} --arch admin_transformer_iwslt_de_en --decoder-embed-dim 16 --decoder-ffn-embed-dim 32",
+    "freeze-first-omega, xavier-ffn": f"{AUTO} --freeze-first-omega --xavier-ffn "
+    f"--share-decoder-input-output-embed",
+    "count-padding, profile elsewhere": f"{AUTO} --admin-count-padding "
+    f"--admin-profile {{folder}}/here.profile",
+    "tiny architecture": f"{AUTO} --arch admin_transformer_iwslt_de_en --decoder-embed-dim 16 "
+    f"--decoder-ffn-embed-dim 32",
 }
 # flags of fairseq's that change the model
 MODEL = {
     "layernorm-embedding": f"{AUTO} --layernorm-embedding {SHARED}",
-    "learned positions, no scaling": f"{AUTO} --encoder-learned-pos --decoder-learned-pos --no-scale-embedding",
-    "positions, padding left or right": f"{AUTO} --max-source-positions 100 --max-target-positions 90 --truncate-source --left-pad-source",
+    "learned positions, no scaling": f"{AUTO} --encoder-learned-pos --decoder-learned-pos "
+    f"--no-scale-embedding",
+    "positions, padding left or right": f"{AUTO} --max-source-positions 100 "
+    f"--max-target-positions 90 --truncate-source --left-pad-source",
     "no positions": f"{AUTO} --no-token-positional-embeddings {SHARED}",
     "no final norm": f"--init-type default {PRE_LN} --no-decoder-final-norm",
     "checkpoint activations": f"{AUTO} --checkpoint-activations {SHARED}",
@@ -58,11 +66,14 @@ MODEL = {
     "quant-noise-pq": "--init-type analytic --quant-noise-pq 0.1 --quant-noise-pq-block-size 8",
     "gelu": f"{AUTO} --activation-fn gelu --activation-dropout 0.1 --attention-dropout 0.1",
     "narrow output": f"{AUTO} --decoder-output-dim 8",
-    "stacks of other sizes": f"{AUTO} --decoder-embed-dim 24 --decoder-ffn-embed-dim 40 --decoder-layers 1 --encoder-layers 3",
+    "stacks of other sizes": f"{AUTO} --decoder-embed-dim 24 --decoder-ffn-embed-dim 40 "
+    f"--decoder-layers 1 --encoder-layers 3",
     "merged vocabularies": f"{AUTO} --merge-src-tgt-embed",
-    "embeddings from files": f"{AUTO} --encoder-embed-path {{folder}}/vectors --decoder-embed-path {{folder}}/vectors",
+    "embeddings from files": f"{AUTO} --encoder-embed-path {{folder}}/vectors "
+    f"--decoder-embed-path {{folder}}/vectors",
     "shared embeddings from a file": f"{AUTO} --encoder-embed-path {{folder}}/vectors {SHARED}",
-    "adaptive softmax": f"{AUTO} {SOFTMAX} --adaptive-softmax-factor 2 --adaptive-softmax-dropout 0.1",
+    "adaptive softmax": f"{AUTO} {SOFTMAX} --adaptive-softmax-factor 2 "
+    f"--adaptive-softmax-dropout 0.1",
     "adaptive softmax, shared output": f"{AUTO} {SOFTMAX} --share-decoder-input-output-embed",
     "adaptive softmax, all shared": f"{AUTO} {SOFTMAX} {SHARED}",
     "tied adaptive softmax": f"--init-type default {SOFTMAX} --tie-adaptive-proj",
@@ -70,7 +81,8 @@ MODEL = {
 # flags of fairseq's that change what a training keeps, and how
 TRAINING = {
     "eval-bleu": f"{AUTO} {BLEU} {SHARED}",
-    "eval-bleu, samples": f"--init-type default {BLEU} --eval-bleu-print-samples --eval-tokenized-bleu --keep-best-checkpoints 2",
+    "eval-bleu, samples": f"--init-type default {BLEU} --eval-bleu-print-samples "
+    f"--eval-tokenized-bleu --keep-best-checkpoints 2",
     "ema": f"--init-type analytic --store-ema --ema-decay 0.9 {SHARED}",
     "ema in float32": "--init-type deepnet --store-ema --ema-fp32 --ema-start-update 3",
     "ema of pre-ln": f"--init-type default {PRE_LN} --store-ema --ema-decay 0.9",
@@ -80,20 +92,24 @@ TRAINING = {
     "memory-efficient fp16, adam": f"{AUTO} --optimizer adam --memory-efficient-fp16",
     "amp": f"{AUTO} --amp",
     "checkpoint-suffix": f"{AUTO} --checkpoint-suffix _x",
-    "bf16, not flat, no optimizer state": f"{AUTO} --bf16 --fp16-no-flatten-grads --no-save-optimizer-state",
-    "adam, update-freq, two validation sets": f"{AUTO} --optimizer adam --weight-decay 0.01 --clip-norm 0.1 --update-freq 2 "
-    "--sentence-avg --valid-subset valid,test",
+    "bf16, not flat, no optimizer state": f"{AUTO} --bf16 --fp16-no-flatten-grads "
+    f"--no-save-optimizer-state",
+    "adam, update-freq, two validation sets": f"{AUTO} --optimizer adam --weight-decay 0.01 "
+    f"--clip-norm 0.1 --update-freq 2 --sentence-avg --valid-subset valid,test",
     "adafactor": f"{AUTO} --optimizer adafactor",
-    "sgd, plateau": f"{AUTO} --optimizer sgd --momentum 0.9 --lr-scheduler reduce_lr_on_plateau --lr-shrink 0.5",
+    "sgd, plateau": f"{AUTO} --optimizer sgd --momentum 0.9 "
+    f"--lr-scheduler reduce_lr_on_plateau --lr-shrink 0.5",
     "nag, fixed": f"{AUTO} --optimizer nag --lr-scheduler fixed --force-anneal 3",
-    "adamax, polynomial": f"{AUTO} --optimizer adamax --lr-scheduler polynomial_decay --total-num-update 50",
+    "adamax, polynomial": f"{AUTO} --optimizer adamax --lr-scheduler polynomial_decay "
+    f"--total-num-update 50",
     "cosine": f"{AUTO} --lr-scheduler cosine --warmup-init-lr 1e-7 --max-update 500",
     "tri_stage": f"{AUTO} --lr-scheduler tri_stage --phase-ratio (0.1,0.4,0.5) --max-update 500",
-    "cross_entropy, buckets, tensorboard": f"{AUTO} --criterion cross_entropy --log-format simple --num-batch-buckets 3 "
-    "--tensorboard-logdir {{folder}}/board",
-    "accuracy, few checkpoints": f"{AUTO} --report-accuracy --ignore-prefix-size 1 --keep-interval-updates 3 --keep-last-epochs 1 "
-    "--keep-best-checkpoints 2",
-    "epoch iterator, patience": f"{AUTO} --update-epoch-batch-itr True --validate-interval-updates 2 --no-epoch-checkpoints --patience 9",
+    "cross_entropy, buckets, tensorboard": f"{AUTO} --criterion cross_entropy --log-format simple "
+    f"--num-batch-buckets 3 --tensorboard-logdir {{folder}}/board",
+    "accuracy, few checkpoints": f"{AUTO} --report-accuracy --ignore-prefix-size 1 "
+    f"--keep-interval-updates 3 --keep-last-epochs 1 --keep-best-checkpoints 2",
+    "epoch iterator, patience": f"{AUTO} --update-epoch-batch-itr True "
+    f"--validate-interval-updates 2 --no-epoch-checkpoints --patience 9",
 }
 CANNOT_FOLD = {
     "pre-ln": None,  # without omegas it is a stock model already
@@ -108,14 +124,18 @@ NOT_OURS = {
 }
 KEEPS = {  # flags of these stay
     "--optimizer": {"adam": ["--adam-betas"], "radam": ["--adam-betas"]},
-    "--lr-scheduler": {"inverse_sqrt": ["--warmup-updates"], "polynomial_decay": ["--warmup-updates"], "cosine": ["--warmup-updates"],
-                       "reduce_lr_on_plateau": ["--warmup-updates"], "fixed": ["--warmup-updates"]},
+    "--lr-scheduler": {
+        name: ["--warmup-updates"]
+        for name in (
+            "inverse_sqrt", "polynomial_decay", "cosine", "reduce_lr_on_plateau", "fixed",
+        )
+    },
     "--criterion": {"label_smoothed_cross_entropy": ["--label-smoothing"]},
 }  # fmt: skip
 
 
 def flags_of(case, folder):
-    """Return the words of a case: the flags of all tests, without those that its other choices do not know."""
+    """The words of a case: the flags of all tests, without what its other choices do not know."""
     words = case.format_map({"folder": folder}) if "{folder}" in case else case
     words = words.split()
     common = list(TRAIN_FLAGS)

@@ -1,9 +1,9 @@
-"""README's promise, on command lines that people have: two flags change, and what the page of changes says.
+"""README's promise, on command lines that people have: two flags change, and what a page says.
 
 The page is docs/coming_from_other_code.md; its tables are read here, so that page and test are one.
-:data:`SMALL` and :data:`DROPPED` say what is made smaller, the same for all lines: sizes and depths, tokens a batch, the
-number of updates, the number of processes, and --fp16, which needs CUDA. The languages and the data are those of the
-tests' corpus. All else stays.
+:data:`SMALL` and :data:`DROPPED` say what is made smaller, the same for all lines: sizes, depths,
+tokens a batch, the number of updates, the number of processes, and --fp16, which needs CUDA. The
+languages and the data are those of the tests' corpus. All else stays.
 """
 
 import configparser
@@ -66,7 +66,7 @@ def words(flags):
 
 
 def read_table(heading):
-    """The rows of a table of the page: (theirs, today, left unchanged); today is None where it is the same."""
+    """The rows of a table of the page: (theirs, today or None where equal, left unchanged)."""
     section = PAGE.read_text(encoding="utf-8").split(f"\n{heading}\n")[1].split("\n#")[0]
     rows = []
     for line in section.splitlines():

@@ -234,10 +234,11 @@ def test_baselines_train_and_generate(data_bin, tmp_path, flags):
 
 
 def test_hydra_train(data_bin, tmp_path):
-    """fairseq-hydra-train hands a legacy model only what the configuration names under ``model``."""
-    common = f"""common.user_dir={USER_DIR} common.cpu=true task=translation task.data={data_bin} +task.source_lang=en
-        +task.target_lang=de +model._name=admin_transformer_tiny +model.arch=admin_transformer_tiny
-        criterion=cross_entropy optimizer=adam lr_scheduler=inverse_sqrt optimization.lr=[0.001] dataset.max_tokens=256
+    """fairseq-hydra-train hands a legacy model only what the configuration names at ``model``."""
+    common = f"""common.user_dir={USER_DIR} common.cpu=true task=translation task.data={data_bin}
+        +task.source_lang=en +task.target_lang=de +model._name=admin_transformer_tiny
+        +model.arch=admin_transformer_tiny criterion=cross_entropy optimizer=adam
+        lr_scheduler=inverse_sqrt optimization.lr=[0.001] dataset.max_tokens=256
         dataset.num_workers=0 optimization.max_update=1 checkpoint.save_dir={tmp_path}
         +model.admin_profile={tmp_path}/p hydra.run.dir={tmp_path}/hydra""".split()
     run("fairseq-hydra-train", *common, "+model.init_type=adaptive-profiling", cwd=tmp_path)

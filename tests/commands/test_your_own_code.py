@@ -1,6 +1,7 @@
-"""The commands of docs/your_own_code.md, taken from the page: one training first, then all, in the page's order.
+"""The commands of docs/your_own_code.md, taken from the page: one training first, then all.
 
-Sizes and updates are made small by flags at the end of each training command, where fairseq takes the last value.
+They run in the page's order. Sizes and updates are made small by flags at the end of each training
+command, where fairseq takes the last value.
 """
 
 import re
@@ -54,7 +55,7 @@ def write_my_code(folder):
 
 @pytest.fixture(scope="module")
 def place(warm, data_bin, tmp_path_factory):
-    """A folder as the page has it, with the trained model that it starts from, and a process to run commands in."""
+    """A folder as the page has it, with the trained model that it starts from; what runs there."""
     folder = tmp_path_factory.mktemp("own")
     shutil.copytree(data_bin, folder / "data-bin" / "my_corpus")
     (folder / "admin_fairseq").symlink_to(REPOSITORY / "admin_fairseq")
@@ -84,8 +85,8 @@ def test_a_user_dir_of_ones_own(place):
     do(mine)
     assert last(folder, "mine")["cfg"]["model"].my_temperature == 0.5
     assert len(re.findall(r"^H-\d+\t", do(translate), re.M)) == 27
-    run("admin-fairseq", "average", "--inputs", folder / "checkpoints" / "mine" / "checkpoint_last.pt",
-        "--output", folder / "mean.pt")  # fmt: skip
+    trained = folder / "checkpoints" / "mine" / "checkpoint_last.pt"
+    run("admin-fairseq", "average", "--inputs", trained, "--output", folder / "mean.pt")
     do(fold)
     assert last(folder, "my-deep")["cfg"]["model"].arch == "my_deep"
     assert (

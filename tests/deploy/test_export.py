@@ -17,8 +17,7 @@ from admin_fairseq.deploy.compare import compare
 from admin_fairseq.deploy.ctranslate2_export import put_in_place
 from admin_fairseq.deploy.fold import fold_state
 from admin_fairseq.deploy.int8_noise import noise_growth
-from admin_fairseq.residual import named_sites
-from admin_fairseq.sites import SiteName
+from admin_fairseq.sites import SiteName, named_sites
 from tests.helpers import USER_DIR, adaptive, run, train
 
 pytestmark = pytest.mark.subprocess

@@ -97,19 +97,35 @@ def test_logits_are_the_same(**drawn):
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(**MODELS)
 def test_float32_is_off_by_no_more_than_its_own_noise(**drawn):
+    """The noise is the model's own with its weights rounded at random, since folding rounds some.
+
+    A single run is no measure of it: with omegas near 0 two roundings of one model differ tenfold.
+    """
     model = drawn_model(**drawn).eval()
     folded = fold(model)
     samples = [batch(seed=seed, sentences=16, source_length=12)["net_input"] for seed in range(4)]
     exact = copy.deepcopy(model).double()
+
+    def error(other):
+        return max(
+            (other(**sample)[0] - logits).abs().max() for sample, logits in zip(samples, expected)
+        )
+
     with torch.no_grad():
         expected = [exact(**sample)[0] for sample in samples]
-        noise = max(
-            (model(**sample)[0] - logits).abs().max() for sample, logits in zip(samples, expected)
-        )
-        found = max(
-            (folded(**sample)[0] - logits).abs().max() for sample, logits in zip(samples, expected)
-        )
-    assert found <= 3 * noise + 1e-7
+        roundings = [error(rounded_at_random(exact, seed)) for seed in range(4)]
+        noise = max(error(model), *roundings)
+        assert error(folded) <= 3 * noise + 1e-7
+
+
+def rounded_at_random(exact, seed):
+    """A float32 copy of ``exact``, each weight moved by up to half a unit in its last place."""
+    generator = torch.Generator().manual_seed(seed)
+    copied = copy.deepcopy(exact)
+    for weight in copied.parameters():
+        shift = torch.rand(weight.shape, generator=generator, dtype=weight.dtype) * 2 - 1
+        weight.mul_(1 + shift * 2**-24)
+    return copied.float()
 
 
 def test_against_the_equation_in_numpy():

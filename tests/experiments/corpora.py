@@ -35,6 +35,29 @@ WORDS = [
 ]
 
 
+# pairs that a published script treats in a way of its own: filters, ends of lines, quotes, dots
+HARD = [
+    ("", "Nothing on the other side."),
+    ("  ", "\xa0"),
+    ("One.", "one two three four five six seven eight nine ten"),
+    ("x", "one two three four five six seven eight nine"),
+    ("w " * 80, "v " * 80),
+    ("w " * 81, "v " * 81),
+    ("u " * 200, "u " * 260),
+    ("k" * 1001 + " a", "b c"),
+    ("k" * 1000 + " a", "b c"),
+    ("a|b | c", "[d] &amp; <e>"),
+    ('He said "yes."', "Sie sagte „nein.“"),
+    ("It is art.", "Das ist Kap."),
+    ("caf\xe9’s don’t", "l’\xe9t\xe9, du’s ’90"),
+    ("re\rturn", "ver\x0btical"),
+    ("next\x85line\u2028here", "zero\u200bwidth\xad"),
+    ("control\x01\x1cs", "\ufeffmark"),
+    ("5\xa0000 \xab\xa0a\xa0\xbb", "No. 5, No. six. Etc."),
+    ("Wait... .. .", "((a) b ) : c"),
+]
+
+
 def sentences(count, seed, longest=12):
     """Made-up sentences with what tokenisers care for, of several lengths for the filter."""
     rng = random.Random(seed)
@@ -93,12 +116,13 @@ def train_tags(lines, lang):
     return text, kept
 
 
-def iwslt14(folder, pairs=120, per_test=6):
-    """de-en.tgz; returns what raw/ must hold: name -> lines."""
+def iwslt14(folder, pairs=120, per_test=6, hard=()):
+    """de-en.tgz; returns what raw/ must hold: name -> lines. ``hard``: pairs added to train."""
     folder.mkdir(parents=True, exist_ok=True)
     raw, members = {}, {"de-en/README": "no text"}
-    for lang in ("de", "en"):
-        text, raw[f"train.{lang}"] = train_tags(sentences(pairs, lang), lang)
+    for side, lang in enumerate(("de", "en")):
+        lines = sentences(pairs, lang) + [pair[side] for pair in hard]
+        text, raw[f"train.{lang}"] = train_tags(lines, lang)
         members[f"de-en/train.tags.de-en.{lang}"] = text
         raw[f"test.{lang}"] = []
         for name in ("TED.dev2010", "TEDX.dev2012", "TED.tst2010", "TED.tst2011", "TED.tst2012"):
@@ -110,8 +134,11 @@ def iwslt14(folder, pairs=120, per_test=6):
     return raw
 
 
-def wmt14(folder, target, pairs=40, commentary="v12"):
-    """The archives of WMT'14 English to ``target``, nested as on the server; see ``iwslt14``."""
+def wmt14(folder, target, pairs=40, commentary="v12", hard=()):
+    """The archives of WMT'14 English to ``target``, nested as on the server; see ``iwslt14``.
+
+    dev.tgz has newstest2013 as plain text, and beside it SGML of that name with another text.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     pair, langs = f"{target}-en", ("en", target)
     corpora = {
@@ -126,8 +153,8 @@ def wmt14(folder, target, pairs=40, commentary="v12"):
     raw = {f"train.{lang}": [] for lang in langs}
     for archive, stem in corpora.items():
         members = {f"training/europarl-v7.cs-en.{lang}": "another pair\n" for lang in ("cs", "en")}
-        for lang in langs:
-            lines = sentences(pairs, archive + lang)
+        for side, lang in enumerate(langs):
+            lines = sentences(pairs, archive + lang) + [pair[side] for pair in hard]
             raw[f"train.{lang}"] += lines
             name, text = f"{stem}{lang}", text_of(lines)
             packed = archive.endswith(".tar")
@@ -141,7 +168,8 @@ def wmt14(folder, target, pairs=40, commentary="v12"):
         stem = "deen" if target == "de" else "fren"
         test[f"test-full/newstest2014-{stem}-{side}.{lang}.sgm"] = sgml(raw[f"test.{lang}"])
         raw[f"valid.{lang}"] = sentences(9, "dev" + lang)
-        dev[f"dev/newstest2013-{side}.{lang}.sgm"] = sgml(raw[f"valid.{lang}"])
+        dev[f"dev/newstest2013-{side}.{lang}.sgm"] = sgml(sentences(9, "another text"))
+        dev[f"dev/newstest2013.{lang}"] = text_of(raw[f"valid.{lang}"])
     tar(folder / "test-full.tgz", test)
     if target == "de":
         tar(folder / "dev.tgz", dev)

@@ -30,12 +30,17 @@ ROW = {"run": "r", "data": "d", "subset": "test", "init_type": "default", "depth
 
 
 def independent_split(text):
-    """The rule of get_ende_bleu.sh, word by word: hyphens inside of words become tokens."""
-    words = []
-    for word in text.split(" "):
-        inside = word[1:-1].replace("-", " ##AT##-##AT## ") if len(word) > 2 else None
-        words.append(word if inside is None else word[0] + inside + word[-1])
-    return " ".join(words)
+    """The rule of get_ende_bleu.sh, three characters at a time: x-y, and then from there on."""
+    found, at = "", 0
+    while at < len(text):
+        left, hyphen, right = text[at], text[at + 1 : at + 2], text[at + 2 : at + 3].strip()
+        if left != " " and hyphen == "-" and right:
+            found += f"{left} ##AT##-##AT## {right}"
+            at += 3
+        else:
+            found += left
+            at += 1
+    return found
 
 
 @pytest.mark.parametrize("text", [*HYPOTHESES, *REFERENCES, "", "-", "a-b", "-a-", "a - b"])

@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from fairseq.data import Dictionary, data_utils
 from sacremoses import MosesPunctNormalizer, MosesTokenizer
 
 from admin_fairseq.errors import AdminError
@@ -26,8 +25,8 @@ from tests.experiments.corpora import (
     preparation,
     recipe,
     text_of,
-    wmt14,
 )
+from tests.experiments.restated import applied, check_bpe, check_data_bin, learned, read
 
 SUBWORD_NMT = str(Path(sys.executable).parent / "subword-nmt")
 
@@ -37,12 +36,6 @@ def prepare(tmp_path, name, merges=60, dest="out", flags=()):
     changed = {"valid": "every 7"} if name == "wmt14_en-fr" else {}
     words = preparation(tmp_path, name, dest, **changed)
     return bash(f"prepare_{name}.sh", *words, "--merges", merges, "--jobs", 1, *flags)
-
-
-def read(path):
-    text = path.read_text(encoding="utf-8")
-    assert text.endswith("\n")
-    return text[:-1].split("\n")
 
 
 def moses(lang, lines, normalise=False, lowercase=False, apostrophes=False, dashes=False):
@@ -68,63 +61,13 @@ def kept(sources, targets, longest):
     return pairs
 
 
-def applied(codes, lines):
-    """What the command subword-nmt makes of the lines."""
-    command = [SUBWORD_NMT, "apply-bpe", "-c", str(codes)]
-    run = subprocess.run(
-        command, input=text_of(lines), stdout=subprocess.PIPE, encoding="utf-8", check=True
-    )
-    return run.stdout[:-1].split("\n")
-
-
-def learned(texts, merges):
-    command = [SUBWORD_NMT, "learn-bpe", "-s", str(merges)]
-    text = "".join(text_of(lines) for lines in texts)
-    return subprocess.run(
-        command, input=text, capture_output=True, encoding="utf-8", check=True
-    ).stdout
-
-
-def binarised(folder, subset, source, target, lang):
-    """The sentences of a data-bin, as text."""
-    dictionary = Dictionary.load(str(folder / f"dict.{lang}.txt"))
-    data = data_utils.load_indexed_dataset(
-        str(folder / f"{subset}.{source}-{target}.{lang}"), dictionary
-    )
-    return [dictionary.string(data[number], unk_string="<<unk>>") for number in range(len(data))]
-
-
-def check_bpe(out, source, target, texts, merges):
-    """bpe/ line by line against subword-nmt's own command; texts: subset -> lang -> lines."""
-    codes = out / "bpe" / f"codes.{merges}"
-    assert codes.read_text(encoding="utf-8") == learned(
-        [texts["train"][source], texts["train"][target]], merges
-    )
-    for subset, sides in texts.items():
-        for lang, lines in sides.items():
-            assert read(out / "bpe" / f"{subset}.{lang}") == applied(codes, lines), (subset, lang)
-
-
-def check_data_bin(out, source, target, texts):
-    for subset, sides in texts.items():
-        for lang, lines in sides.items():
-            known = set((out / "data-bin" / f"dict.{lang}.txt").read_text(encoding="utf-8").split())
-            expected = [
-                " ".join(word if word in known else "<<unk>>" for word in line.split(" "))
-                for line in lines
-            ]
-            assert binarised(out / "data-bin", subset, source, target, lang) == expected, (
-                subset,
-                lang,
-            )
-    assert (out / "data-bin" / f"dict.{source}.txt").read_bytes() == (
-        out / "data-bin" / f"dict.{target}.txt"
-    ).read_bytes()
-
-
 @pytest.mark.subprocess
-def test_iwslt14(tmp_path):
+def test_a_recipe_with_sacremoses(tmp_path):
+    """What recipes of one's own have by default."""
     raw = iwslt14(tmp_path / "in")
+    own = recipe(tmp_path / "iwslt14_de-en.ini", "iwslt14_de-en")
+    text = own.read_text(encoding="utf-8")
+    own.write_text(text.replace("tokeniser = moses\nescape = yes\n", ""), encoding="utf-8")
     result = prepare(tmp_path, "iwslt14_de-en")
     assert result.returncode == 0, result.stdout
     out = tmp_path / "out"
@@ -153,50 +96,6 @@ def test_iwslt14(tmp_path):
             for name in texts
         },
     )
-
-
-@pytest.mark.subprocess
-@pytest.mark.parametrize("target,commentary", [("de", "v12"), ("de", "v9"), ("fr", "v9")])
-def test_wmt14(tmp_path, target, commentary):
-    raw = wmt14(tmp_path / "in", target, commentary=commentary)
-    flags = ["--news-commentary", "v9"] if (target, commentary) == ("de", "v9") else []
-    result = prepare(tmp_path, f"wmt14_en-{target}", flags=flags)
-    assert result.returncode == 0, result.stdout
-    out, langs = tmp_path / "out", ("en", target)
-    for name, lines in raw.items():
-        assert read(out / "raw" / name) == lines, name
-    texts = {
-        "train": {
-            lang: moses(lang, raw[f"train.{lang}"], normalise=True, dashes=True) for lang in langs
-        }
-    }
-    held_out = ("test",)
-    if target == "de":
-        held_out = ("valid", "test")
-    else:
-        whole = texts["train"]
-        texts["train"] = {
-            lang: [line for number, line in enumerate(whole[lang], 1) if number % 7]
-            for lang in langs
-        }
-        texts["valid"] = {
-            lang: [line for number, line in enumerate(whole[lang], 1) if number % 7 == 0]
-            for lang in langs
-        }
-    for subset in held_out:
-        texts[subset] = {
-            lang: moses(lang, raw[f"{subset}.{lang}"], apostrophes=True, dashes=True)
-            for lang in langs
-        }
-    check_bpe(out, "en", target, texts, 60)
-    last = {
-        subset: {lang: read(out / "bpe" / f"{subset}.{lang}") for lang in langs} for subset in texts
-    }
-    for subset in ("train",) if target == "de" else ("train", "valid"):
-        pairs = kept(last[subset]["en"], last[subset][target], 250)
-        last[subset] = {lang: [pair[side] for pair in pairs] for side, lang in enumerate(langs)}
-        assert {lang: read(out / "clean" / f"{subset}.{lang}") for lang in langs} == last[subset]
-    check_data_bin(out, "en", target, last)
 
 
 @pytest.mark.subprocess
@@ -284,19 +183,22 @@ def test_published_counts(tmp_path):
 
 
 def test_shipped_recipes_are_read_and_name_known_archives():
-    on_data_of = {
-        "figures": "quickstart",
-        "init_types-quickstart": "quickstart",
-        "init_types-multi30k": "multi30k_en-de",
-    }
+    on_data_of = {name: read_recipe(name).data.data_of for name in recipe_names()}
+    on_data_of = {name: other for name, other in on_data_of.items() if other}
+    assert {"figures", "init_types-quickstart", "init_types-multi30k"} <= set(on_data_of)
+    papers = {"iwslt14_de-en", "wmt14_en-de", "wmt14_en-de-fairseq", "wmt14_en-fr"}
     names = set(recipe_names()) - set(on_data_of)
     recipes = {name: read_recipe(name, TO_PREPARE).data for name in names}
     for name, other in on_data_of.items():
         trained = read_recipe(name, TO_TRAIN)
         assert (trained.source, trained.target) == (recipes[other].source, recipes[other].target)
-        with pytest.raises(AdminError, match="train is missing"):
+        with pytest.raises(AdminError) as refused:
             read_recipe(name, TO_PREPARE)
-    assert {"iwslt14_de-en", "multi30k_en-de", "wmt14_en-de", "wmt14_en-fr"} <= set(recipes)
+        way_out = f"this recipe trains on the data of {other}: admin-fairseq prepare {other}"
+        assert str(refused.value) == way_out
+    assert papers | {"multi30k_en-de"} <= set(recipes)
+    for name, found in recipes.items():
+        assert (found.exact, found.escape) == ((name in papers),) * 2, name
     archives = read_manifest()
     for name, found in recipes.items():
         for source in (source for sources in found.subsets.values() for source in sources):
@@ -305,3 +207,10 @@ def test_shipped_recipes_are_read_and_name_known_archives():
     assert recipes["wmt14_en-de"].merges == 32764 and recipes["wmt14_en-fr"].merges == 40000
     assert archives["de-en.tgz"].bytes == 19982877 and archives["de-en.tgz"].sha256 is None
     assert all(len(archive.sha256) == 64 for archive in archives.values() if archive.sha256)
+
+
+def test_fairseqs_preparation_differs_in_its_data_alone():
+    ours, fairseqs = read_recipe("wmt14_en-de", TO_TRAIN), read_recipe("wmt14_en-de-fairseq")
+    assert ours.values == fairseqs.values
+    assert ours.data != fairseqs.data
+    assert not fairseqs.published, "the papers' numbers were got on the authors' data"

@@ -173,7 +173,11 @@ def test_commands_are_those_of_the_papers(name, depth, init_type, tmp_path):
     assert recipe.get("training", "profile-seed") == 1111
 
 
-@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.ini")), ids=lambda path: path.stem)
+# the others train on the data of one of these
+PREPARED = [path for path in sorted(FOLDER.glob("*.ini")) if "\ntrain =" in path.read_text()]
+
+
+@pytest.mark.parametrize("path", PREPARED, ids=lambda path: path.stem)
 def test_preparing_and_training_read_the_same_file(path, tmp_path):
     """With comments behind values too."""
     text = re.sub(

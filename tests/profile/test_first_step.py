@@ -10,7 +10,7 @@ from admin_fairseq import training
 from admin_fairseq.errors import AdminError
 from admin_fairseq.profile import file as profile_file
 from admin_fairseq.profile.master_weights import fill_master_weights
-from admin_fairseq.residual import named_sites
+from admin_fairseq.sites import named_sites
 from tests.helpers import adaptive, arguments, batch, build, build_from, task
 
 

@@ -21,7 +21,7 @@ from admin_fairseq.profile.data import Profile, SiteProfile
 from admin_fairseq.profile.fill import apply_profile, freeze_first
 from admin_fairseq.profile.master_weights import fill_master_weights, master_weights
 from admin_fairseq.profile.measure import profile_omega
-from admin_fairseq.residual import named_sites
+from admin_fairseq.sites import named_sites
 from tests.helpers import adaptive, batch, build
 
 

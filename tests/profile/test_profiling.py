@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from admin_fairseq.errors import AdminError
 from admin_fairseq.profile.fill import apply_profile
 from admin_fairseq.profile.measure import profile_omega, variance
-from admin_fairseq.residual import named_sites
+from admin_fairseq.sites import named_sites
 from tests import reference
 from tests.helpers import adaptive, batch, build
 

@@ -33,6 +33,7 @@ def draw_grid(
     """
     figure, axes = plots.new_figure(rows, columns, width, height)
     draw(figure, axes)
+    # afterwards: a legend has no size before it is there
     plots.make_room(figure, axes)
     return figure
 

@@ -37,8 +37,10 @@ def draw_heatmap(axis: Axes, rows: Sequence[Row], title: str) -> AxesImage:
     image = axis.imshow(
         cells,
         cmap="viridis",
+        # the same colours in all panels: one colour bar serves them
         vmin=0,
         vmax=1,
+        # cells centred on their numbers: j from 0, i from 1 and downwards
         extent=(-0.5, size + 0.5, size + 0.5, 0.5),
         aspect="auto",
         interpolation="nearest",
@@ -74,7 +76,9 @@ def dependency_figure(rows: Sequence[Row]) -> Figure:
                     continue
                 title = f"{model_label(model)}, {stack}"
                 images.append(draw_heatmap(axis, panels[model, stack], title))
-        every_axis = [axis for line in axes for axis in line]
+        every_axis: list[Axes] = []
+        for line in axes:
+            every_axis += line
         figure.colorbar(images[0], ax=every_axis, label=BETA, shrink=0.8, aspect=30)
 
     width = 3.6 if len(models) < 4 else 3.0

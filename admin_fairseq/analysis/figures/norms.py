@@ -21,7 +21,7 @@ NORMS = {
 Points = Sequence[tuple[int, float]]
 
 
-def draw_norms(
+def _draw_norms(
     axis: Axes, rows: Sequence[Row], points_of: Callable[[Sequence[Row]], Points]
 ) -> None:
     """Draw norms on a logarithmic axis, where 0 has no place: it is left out.
@@ -37,6 +37,7 @@ def draw_norms(
             shown = [norm if norm > 0 else math.nan for norm in norms]
             label = f"{model_label(model)}, {stack}"
             if not any(norm > 0 for norm in norms):
+                # the legend has it all the same, so that nobody looks for a line
                 label += " (0)"
             axis.plot(
                 places,
@@ -60,19 +61,19 @@ def draw_by_site(axis: Axes, rows: Sequence[Row], norm: str) -> None:
     def points_of(mine: Sequence[Row]) -> Points:
         return [(place, row[norm]) for place, row in enumerate(mine, 1)]
 
-    draw_norms(axis, rows, points_of)
+    _draw_norms(axis, rows, points_of)
     axis.set_xlabel("residual site $i$ of its stack")
     axis.set_ylabel(NORMS[norm])
 
 
-def draw_by_layer(axis: Axes, rows: Sequence[Row]) -> None:
+def _draw_by_layer(axis: Axes, rows: Sequence[Row]) -> None:
     """Draw the norm of all branches of a layer against its number."""
 
     def points_of(mine: Sequence[Row]) -> Points:
         norms = {row["layer"]: row["layer_weights"] for row in mine}
         return list(norms.items())
 
-    draw_norms(axis, rows, points_of)
+    _draw_norms(axis, rows, points_of)
     axis.set_xlabel("layer, from 0")
     axis.set_ylabel(r"$|\partial L/\partial W|$ of the layer's branches")
 
@@ -84,7 +85,7 @@ def gradients_figure(rows: Sequence[Row]) -> Figure:
         by_weights, by_output, by_layer = axes[0]
         draw_by_site(by_weights, rows, "weights")
         draw_by_site(by_output, rows, "output")
-        draw_by_layer(by_layer, rows)
+        _draw_by_layer(by_layer, rows)
         plots.shared_legend(figure, by_weights)
 
     return draw_grid(draw, 1, 3, width=4.2, height=3.4)

@@ -64,7 +64,7 @@ def draw_changes(axis: Axes, rows: Sequence[Row], looks: Mapping[str, Mapping[st
     _set_depth_axis(axis)
 
 
-def draw_laws(
+def _draw_laws(
     axis: Axes,
     rows: Sequence[Row],
     fits: Sequence[Row],
@@ -80,6 +80,7 @@ def draw_laws(
     """
     fit_of = {fit["model"]: fit for fit in fits}
     for (model,), of_model in group(rows, "model").items():
+        # too few depths, or an output that never moves: neither law fits
         if model not in fit_of or math.isnan(fit_of[model]["O(N) R^2"]):
             continue
         fit = fit_of[model]
@@ -112,7 +113,8 @@ def _fitted(fit: Row, law: str, first: int, last: int) -> Iterator[tuple[float, 
     intercept, slope = fit[f"{law} intercept"], fit[f"{law} slope"]
     for step in range(_POINTS_OF_A_FIT + 1):
         n = first * (last / first) ** (step / _POINTS_OF_A_FIT)
-        yield n, intercept + slope * (n if law == "O(N)" else math.log(n))
+        x = n if law == "O(N)" else math.log(n)
+        yield n, intercept + slope * x
 
 
 def _both_laws(fit: Row) -> str:
@@ -155,10 +157,11 @@ def output_change_figure(rows: Sequence[Row], fits: Sequence[Row] = ()) -> Figur
                 draw_changes(axis, mine, looks)
                 set_title(axis, f"{stack}, {MOVES.get(perturbation, perturbation)}")
                 if fits:
+                    # the panel below has the same axis
                     axis.tick_params(labelbottom=False)
                     axis.set_xlabel("")
                     axis = axes[number * lines_of_a_stack + 1][column]
-                    draw_laws(axis, mine, fit_panels.get((stack, perturbation), ()), looks)
+                    _draw_laws(axis, mine, fit_panels.get((stack, perturbation), ()), looks)
         for line in axes:
             for axis in line[1:]:
                 axis.set_ylabel("")

@@ -19,7 +19,7 @@ _COLUMNS = 3
 _HATCHES = ("", "//")  # bars are told apart in black and white too
 
 
-def draw_largest(axis: Axes, rows: Sequence[Row]) -> None:
+def _draw_largest(axis: Axes, rows: Sequence[Row]) -> None:
     """Draw the largest magnitude at every site; a red line marks the first that is not finite."""
     for what, style in zip(("branch", "shortcut"), plots.line_styles()):
         for stack, dashes in (("encoder", "-"), ("decoder", "--")):
@@ -80,7 +80,7 @@ def stability_figure(rows: Sequence[Row], summary: Mapping[str, Any]) -> Figure:
         summary: has ``output change`` and, where the model is finite, ``beta``:
             {stack: rows of floats}.
     """
-    drawings: list[Callable[[Axes], None]] = [lambda axis: draw_largest(axis, rows)]
+    drawings: list[Callable[[Axes], None]] = [lambda axis: _draw_largest(axis, rows)]
     for stack, betas in (summary.get("beta") or {}).items():
         drawings.append(_heatmap_of(stack, betas))
     if "weights" in rows[0]:
@@ -89,7 +89,9 @@ def stability_figure(rows: Sequence[Row], summary: Mapping[str, Any]) -> Figure:
         drawings.append(lambda axis: draw_changes(axis, summary["output change"]))
 
     def draw(figure: Figure, axes: Grid) -> None:
-        every_axis = [axis for line in axes for axis in line]
+        every_axis: list[Axes] = []
+        for line in axes:
+            every_axis += line
         for axis, drawing in zip(every_axis, drawings):
             drawing(axis)
         for axis in every_axis[len(drawings) :]:

@@ -20,7 +20,7 @@ TRACED = {
 STACKS = ("encoder", "decoder")
 
 
-def draw_traced(axis: Axes, rows: Sequence[Row], colour_of: Mapping[str, Any]) -> None:
+def _draw_traced(axis: Axes, rows: Sequence[Row], colour_of: Mapping[str, Any]) -> None:
     """Draw one traced figure of one stack against updates. ``colour_of``: site -> colour."""
     for (site,), mine in group(rows, "site").items():
         updates = [row["update"] for row in mine]
@@ -41,7 +41,7 @@ def trace_figure(rows: Sequence[Row]) -> Figure:
             panels = group(of_stack, "figure")
             colours, colour_of = _site_colours(distinct(of_stack, "site"))
             for axis, name in zip(line, shown):
-                draw_traced(axis, panels.get((name,), ()), colour_of)
+                _draw_traced(axis, panels.get((name,), ()), colour_of)
                 axis.set_ylabel(TRACED[name])
                 set_title(axis, stack)
             figure.colorbar(colours, ax=line, label="residual site $i$")
@@ -55,6 +55,7 @@ def _site_colours(sites: Sequence[str]) -> tuple[Any, dict[str, Any]]:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
+    # a colour bar needs two different ends
     colours = ScalarMappable(Normalize(1, max(len(sites), 2)), cmap="viridis")
     places = colours.to_rgba(numpy.arange(1, len(sites) + 1))
     return colours, dict(zip(sites, places))

@@ -13,6 +13,7 @@ from ...errors import PrintableFormatter, raise_all
 from ...files import StrPath, locked
 from ..processes import find_command
 from ..recipe import TO_PREPARE, Recipe, read_recipe, recipe_names
+from .check import check
 from .machine import check_disk, explain_os_error, missing_package
 from .manifest import MANIFEST, read_manifest
 from .stages import Stages
@@ -51,6 +52,12 @@ def add_parser(commands: Any) -> None:
     )
     command.add_argument(
         "--no-disk-check", action="store_true", help="begin even if the disk seems too small"
+    )
+    command.add_argument(
+        "--check",
+        action="store_true",
+        help="download and write nothing: say whether every file is where it should be, of the "
+        "bytes that are published, and whether disk and programs suffice",
     )
     _add_sources(command)
     command.set_defaults(run=run)
@@ -122,11 +129,14 @@ def _prepare(recipe: Recipe, dest: Path, args: Namespace) -> None:
         from .pipeline import Preparation
     except ModuleNotFoundError as error:
         raise missing_package(error) from None
+    manifest = read_manifest(args.manifest)
+    if args.check:
+        check(recipe, dest, manifest, args.from_folder, not args.no_disk_check)
+        return
     find_command("fairseq-preprocess")  # hours before it is needed
     dest.mkdir(parents=True, exist_ok=True)
     if not args.no_disk_check:
         check_disk(dest, recipe.data.disk_gb)
-    manifest = read_manifest(args.manifest)
     with locked(dest / "lock", wait=0, in_use=functools.partial(_in_use, dest)):
         Preparation(recipe.data, Stages(dest), manifest, args.from_folder, args.jobs).run()
 

@@ -44,8 +44,8 @@ def fetch(
     Raises:
         AdminError: naming the files that are missing, or not those that the recipe means.
     """
-    archives = _archives(corpus, manifest, downloaded=not from_folder)
-    paths = _locate(archives, stages, from_folder)
+    archives = archives_of(corpus, manifest, downloaded=not from_folder)
+    paths = locate(archives, stages, from_folder)
     found, problems = {}, []
     for name, archive in archives.items():
         path = paths[name]
@@ -53,7 +53,8 @@ def fetch(
             log.info("downloading %s", name)
             os.makedirs(os.path.dirname(path), exist_ok=True)
             download(archive, path)
-        settings = {"manifest": vars(archive), "text": corpus.checksums.get(_unpacked(path))}
+        published = {key: value for key, value in vars(archive).items() if key != "known"}
+        settings = {"manifest": published, "text": corpus.checksums.get(_unpacked(path))}
         check = functools.partial(_check, corpus, archive)
         try:
             key = stages.adopt(f"fetch-{name}", path, settings, check)
@@ -65,7 +66,14 @@ def fetch(
     return found
 
 
-def _archives(corpus: Corpus, manifest: dict[str, Archive], downloaded: bool) -> dict[str, Archive]:
+def archives_of(
+    corpus: Corpus, manifest: dict[str, Archive], downloaded: bool
+) -> dict[str, Archive]:
+    """Return name -> what is known of the files of a corpus.
+
+    Raises:
+        AdminError: if one has to be ``downloaded``, and no address is known.
+    """
     found = {}
     for sources in corpus.subsets.values():
         for source in sources:
@@ -84,10 +92,14 @@ def _archives(corpus: Corpus, manifest: dict[str, Archive], downloaded: bool) ->
     return found
 
 
-def _locate(
+def locate(
     archives: dict[str, Archive], stages: Stages, from_folder: Optional[str]
 ) -> dict[str, str]:
-    """Return name -> path; with ``from_folder``, of a file that exists, perhaps unpacked."""
+    """Return name -> path; with ``from_folder``, of a file that exists, perhaps unpacked.
+
+    Raises:
+        AdminError: naming the files that are not in ``from_folder``.
+    """
     if not from_folder:
         return {name: str(stages.folder / "download" / name) for name in archives}
     paths, problems = {}, []

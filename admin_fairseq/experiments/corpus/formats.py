@@ -24,7 +24,9 @@ _DROPPED = re.compile(r"<url>|<talkid>|<keywords>")
 _STRIPPED = re.compile(r"</?(?:title|description)>")
 
 
-def read_archive(path: str, wanted: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
+def read_archive(
+    path: str, wanted: Mapping[str, Sequence[str]], exact: bool = False
+) -> Iterator[tuple[str, str]]:
     """Yield (word, line) for the members of a tar archive, in the archive's order.
 
     The archive is read to its end, so that its own checksum is seen.
@@ -33,6 +35,7 @@ def read_archive(path: str, wanted: Mapping[str, Sequence[str]]) -> Iterator[tup
         path: the archive.
         wanted: word (a language) -> the names that its member may have; the first of them in the
             archive counts.
+        exact: see :func:`decoded`.
 
     Raises:
         AdminError: if it is damaged, or a member is missing.
@@ -48,7 +51,7 @@ def read_archive(path: str, wanted: Mapping[str, Sequence[str]]) -> Iterator[tup
                     text = tar.extractfile(member) if word and member.isfile() else None
                     if word and text:
                         del missing[word]
-                        for line in sentences(text, name):
+                        for line in sentences(text, name, exact):
                             yield word, line
             while stream.read(1 << 20):
                 pass
@@ -66,15 +69,15 @@ def _word_of(name: str, wanted: Mapping[str, Sequence[str]]) -> str:
     return ""
 
 
-def read_text(path: str) -> Iterator[str]:
-    """Yield the lines of a text file, unpacked if its name ends in .gz.
+def read_text(path: str, exact: bool = False) -> Iterator[str]:
+    """Yield the lines of a text file, unpacked if its name ends in .gz; exact: :func:`decoded`.
 
     Raises:
         AdminError: if it is damaged.
     """
     try:
         with open(path, "rb") as file:
-            yield from sentences(file, os.path.basename(path))
+            yield from sentences(file, os.path.basename(path), exact)
     except DAMAGE as error:
         raise damaged(path, error) from None
 
@@ -86,11 +89,11 @@ def damaged(path: str, error: Exception) -> AdminError:
     )
 
 
-def sentences(stream: IO[bytes], name: str) -> Iterator[str]:
-    """Yield the sentences of a binary stream, whose name tells its format."""
+def sentences(stream: IO[bytes], name: str, exact: bool = False) -> Iterator[str]:
+    """Yield the sentences of a binary stream, whose name tells its format; see :func:`decoded`."""
     if name.endswith(".gz"):
         stream, name = cast(IO[bytes], gzip.GzipFile(fileobj=stream)), name[: -len(".gz")]
-    lines = decoded(stream, name)
+    lines = decoded(stream, name, exact)
     if name.endswith((".xml", ".sgm")):
         return segments(lines, name)
     if os.path.basename(name).startswith("train.tags."):
@@ -98,8 +101,11 @@ def sentences(stream: IO[bytes], name: str) -> Iterator[str]:
     return lines
 
 
-def decoded(stream: Iterable[bytes], name: str) -> Iterator[str]:
+def decoded(stream: Iterable[bytes], name: str, exact: bool = False) -> Iterator[str]:
     """Yield lines as text; only a line feed ends one, other ends of lines become spaces.
+
+    If ``exact``, those stay, for Moses' scripts to treat: returns are dropped by one of them, and
+    become spaces by another.
 
     Bytes that are not UTF-8 become U+FFFD, with a warning at the end: one bad line of millions is
     no reason to stop, and dropping it on one side alone would shift all that follow.
@@ -111,7 +117,7 @@ def decoded(stream: Iterable[bytes], name: str) -> Iterator[str]:
         except UnicodeDecodeError:
             line, bad = raw.decode("utf-8", "replace"), bad + 1
         line = line.rstrip("\r\n")
-        yield line if line.isprintable() else " ".join(line.splitlines())
+        yield line if exact or line.isprintable() else " ".join(line.splitlines())
     if bad:
         log.warning("%s: %d lines are not UTF-8; their bad bytes became U+FFFD", name, bad)
 

@@ -17,10 +17,16 @@ def missing_package(error: ModuleNotFoundError) -> AdminError:
 def check_disk(folder: Path, gigabytes: float) -> None:
     """Refuse to begin where the disk has less room than a corpus takes.
 
-    What is in ``folder`` already counts as room.
+    What is in ``folder`` already counts as room. It need not exist yet.
+
+    Raises:
+        AdminError: if the disk is too small.
     """
     used = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    free = shutil.disk_usage(folder).free
+    there = folder.absolute()
+    while not there.exists():
+        there = there.parent
+    free = shutil.disk_usage(there).free
     if free + used < gigabytes * 1e9:
         raise AdminError(
             f"--dest {folder}: about {gigabytes:g} GB are needed in all; {used / 1e9:.3g} GB are "

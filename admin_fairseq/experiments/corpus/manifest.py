@@ -16,7 +16,7 @@ _NONE = "none published"
 class Archive:
     """A file to fetch. What nobody publishes is None.
 
-    ``checksum_from`` says who publishes the checksum.
+    ``checksum_from`` says who publishes the checksum, ``known`` when and how it was known.
     """
 
     name: str
@@ -25,6 +25,7 @@ class Archive:
     sha256: Optional[str] = None
     md5: Optional[str] = None
     checksum_from: str = _NONE
+    known: Optional[str] = None
 
 
 def read_manifest(path: Union[str, Path] = MANIFEST) -> dict[str, Archive]:
@@ -44,9 +45,9 @@ def read_manifest(path: Union[str, Path] = MANIFEST) -> dict[str, Archive]:
 
 def _archive(name: str, section: Mapping[str, str]) -> Archive:
     known: dict[str, Any] = {}
-    for key, read in (("bytes", int), ("sha256", str), ("md5", str), ("checksum_from", str)):
+    for key in ("bytes", "sha256", "md5", "checksum_from", "known"):
         text = section.get(key, _NONE)
         if text != _NONE:
-            known[key] = read(text)
+            known[key] = int(text) if key == "bytes" else text
     urls = section["url"].split() + section.get("mirrors", "").split()
     return Archive(name=name, urls=tuple(urls), **known)

@@ -7,6 +7,7 @@ from typing import Optional
 
 from ...errors import AdminError
 from . import binarise, bpe
+from .clean import Cleaner
 from .fetch import Fetched, fetch, names
 from .formats import read_archive, read_text
 from .generate import generate
@@ -15,12 +16,12 @@ from .parallel import ordered_map
 from .progress import read_lines, shown
 from .recipe import Corpus, Source, applies
 from .stages import Output, Stages
-from .text import Tokenising, keeps, tokenise_lines
+from .text import Tokenising, tokenise_lines
 
 log = logging.getLogger(__name__)
-# sacremoses and perl Moses may split a line into different numbers of tokens, so that a filter that
-# counts tokens keeps other lines. A difference from the published count of up to this share is
-# logged; a larger one means other text or other settings, and stops.
+# Moses' Perl scripts of before and since 2018, and sacremoses, split some lines into different
+# numbers of tokens, so that a filter that counts tokens keeps other lines. A difference from the
+# published count of up to this share is logged; a larger one is other text or settings, and stops.
 TOLERANCE = 0.005
 
 
@@ -95,6 +96,8 @@ class Preparation:
         for source in sources:
             inputs += [self.files[name].key for name in names(corpus, source)]
             settings.append([source.archive, source.members, corpus.languages])
+        if corpus.exact:
+            settings.append(["exact"])
         outputs = corpus.paths("raw", subset)
 
         def make(*files: Output) -> None:
@@ -123,11 +126,11 @@ class Preparation:
         """Yield (language, line) of a source."""
         if source.archive:
             wanted = {lang: source.names(lang, side) for lang, side in self.corpus.sides}
-            yield from read_archive(self.files[source.archive].path, wanted)
+            yield from read_archive(self.files[source.archive].path, wanted, self.corpus.exact)
             return
         for lang, side in self.corpus.sides:
             path = self.files[source.names(lang, side)[0]].path
-            for line in read_text(path):
+            for line in read_text(path, self.corpus.exact):
                 yield lang, line
 
     # one line of each line
@@ -142,6 +145,8 @@ class Preparation:
             printable=applies(subset, corpus.printable),
             aggressive=corpus.aggressive,
             lowercase=corpus.lowercase,
+            tokeniser=corpus.tokeniser,
+            escape=corpus.escape,
         )
         convert = functools.partial(tokenise_lines, how)
         self.convert(source, f"tok/{subset}.{lang}", [source], vars(how), convert)
@@ -195,12 +200,14 @@ class Preparation:
         outputs = []
         for target in targets:
             outputs += corpus.paths(folder, target)
-        settings = {
+        settings: dict[str, object] = {
             "every": every,
             "length": corpus.length,
             "ratio": corpus.ratio,
             "filtered": filtered,
         }
+        if corpus.exact:
+            settings["exact"] = True
         make = functools.partial(self._divide, subset, targets, filtered, every, folder)
         self.stages.run(f"{folder}-{subset}", inputs, outputs, settings, make)
         for target in targets:
@@ -222,14 +229,16 @@ class Preparation:
         corpus = self.corpus
         texts = corpus.paths(self.at[subset], subset)
         sides = [read_lines(self.stages.folder / path) for path in texts]
+        cleaner = Cleaner(corpus.length, corpus.ratio, corpus.exact)
         kept = 0
-        for source, target in shown(zip(*sides), f"{folder} {subset}", self.stages.lines(texts[0])):
-            if filtered and not keeps(source, target, corpus.length, corpus.ratio):
+        for pair in shown(zip(*sides), f"{folder} {subset}", self.stages.lines(texts[0])):
+            written = cleaner.clean(*pair) if filtered else pair
+            if written is None:
                 continue
             kept += 1
             first = 2 if every and kept % every == 0 else 0  # valid's files follow train's
-            files[first].line(source)
-            files[first + 1].line(target)
+            files[first].line(written[0])
+            files[first + 1].line(written[1])
         if not all(file.lines for file in files):
             subsets = " or ".join(targets)
             raise AdminError(f"{folder} {subset}: no pair is left for {subsets} of {kept} kept")
@@ -248,8 +257,8 @@ class Preparation:
                 f"{message}: this is other text, or other settings (published_lines in the recipe)"
             )
         log.warning(
-            "%s: sacremoses splits some words otherwise than perl Moses, and the filter counts "
-            "tokens",
+            "%s: tokenisers and their releases split some words differently, and the filter "
+            "counts tokens",
             message,
         )
 

@@ -1,10 +1,11 @@
 """The [data] section of a recipe file: which texts make a corpus, and how they are treated."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional, Union
 
+from ...errors import AdminError
 from ..values import Key, amount, lines, positive, read_value, words, yes_or_no
 
 _SUBSET = re.compile(r"train|valid|test\d*")
@@ -56,6 +57,8 @@ class Corpus:
     url: Optional[str] = None  # where plain text files are
     checksums: dict[str, str] = field(default_factory=dict)  # unpacked text file -> sha256
     tokenise: bool = True  # no: the text stays as it is
+    tokeniser: str = "sacremoses"  # or moses: to the character what the Perl scripts make
+    escape: bool = False  # of moses: ' becomes &apos; and so on
     normalise: tuple[str, ...] = ()  # subsets whose punctuation is normalised
     printable: tuple[str, ...] = ()  # subsets whose non-printing characters become spaces
     apostrophes: tuple[str, ...] = ()  # subsets whose curly apostrophes become straight
@@ -67,6 +70,12 @@ class Corpus:
     news_commentary: Optional[str] = None
     published_lines: dict[str, int] = field(default_factory=dict)
     disk_gb: float = 0.0
+    data_of: Optional[str] = None  # the recipe whose data this one trains on
+
+    @property
+    def exact(self) -> bool:
+        """Whether texts are treated to the character as Moses' Perl scripts treat them."""
+        return self.tokeniser == "moses"
 
     @property
     def languages(self) -> tuple[str, str]:
@@ -112,10 +121,13 @@ def _length(text: str) -> tuple[int, int]:
     return int(low), int(high)
 
 
-def _filter_on(text: str) -> str:
-    if text not in ("tokens", "bpe"):
-        raise ValueError
-    return text
+def _one_of(*known: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in known:
+            raise ValueError
+        return text
+
+    return read
 
 
 def _checksums(text: str) -> dict[str, str]:
@@ -154,12 +166,6 @@ def _valid(text: str) -> Union[list[Source], _Pairs, _Every]:
     return _Every(positive(split_off[1])) if split_off else _texts(text)
 
 
-def _generator(text: str) -> str:
-    if text != "numbers_and_dates":
-        raise ValueError
-    return text
-
-
 _TEXTS = "[ARCHIVE: ]MEMBER, a line for each source, or N pairs"
 _SUBSETS = "subsets, such as train test"
 _KEYS = {
@@ -172,23 +178,26 @@ _KEYS = {
     "merges": Key(positive, "a number of at least 1"),
     "url": Key(str, "an address", required=False),
     "checksums": Key(_checksums, "SHA256 FILE, a line for each", required=False),
-    "generator": Key(_generator, "numbers_and_dates", required=False),
+    "generator": Key(_one_of("numbers_and_dates"), "numbers_and_dates", required=False),
     "generator_seed": Key(int, "a whole number", required=False),
     "tokenise": Key(yes_or_no, "yes or no", required=False),
+    "tokeniser": Key(_one_of("moses", "sacremoses"), "moses or sacremoses", required=False),
+    "escape": Key(yes_or_no, "yes or no", required=False),
     "normalise": Key(_names, _SUBSETS, required=False),
     "printable": Key(_names, _SUBSETS, required=False),
     "apostrophes": Key(_names, _SUBSETS, required=False),
     "aggressive": Key(yes_or_no, "yes or no", required=False),
     "filter": Key(_names, _SUBSETS, required=False),
-    "filter_on": Key(_filter_on, "tokens or bpe", required=False),
+    "filter_on": Key(_one_of("tokens", "bpe"), "tokens or bpe", required=False),
     "length": Key(_length, "SHORTEST-LONGEST", required=False),
     "ratio": Key(amount, "a number", required=False),
     "news_commentary": Key(str, "a version, such as v12", required=False),
-    "published_lines": Key(_line_counts, "_SUBSET LINES, a line for each", required=False),
+    "published_lines": Key(_line_counts, "SUBSET LINES, a line for each", required=False),
     "disk_gb": Key(amount, "gigabytes", required=False),
+    "data_of": Key(str, "the name of a recipe", required=False),
     "prepare": Key(str, "anything: only older releases read it", required=False),
 }
-_OF_TOKENISING = ("lowercase", "normalise", "printable", "apostrophes", "aggressive")
+_OF_TOKENISING = ("lowercase", "normalise", "printable", "apostrophes", "aggressive", "escape")
 _LANGUAGES = ("source", "target")  # all that a training needs of the section
 
 
@@ -201,7 +210,15 @@ def read_section(
         section: key -> text.
         whole: every key that preparing needs must be given.
         languages: the source and target languages must be given.
+
+    Raises:
+        AdminError: if all is wanted, but another recipe makes the data.
     """
+    if whole and section.get("data_of"):
+        other = section["data_of"]
+        raise AdminError(
+            f"this recipe trains on the data of {other}: admin-fairseq prepare {other}"
+        )
     values: dict[str, Any] = {}
     problems = []
     for name, key in _KEYS.items():
@@ -243,10 +260,16 @@ def _contradictions(corpus: Corpus) -> list[str]:
         problems.append(f"[data] {wrong}: must be N pairs, because a generator makes the text")
     if corpus.generator and sorted(corpus.languages) != ["de", "en"]:
         problems.append(f"[data] {corpus.generator} is en-de or de-en")
+    if corpus.data_of and corpus.raw_subsets:
+        problems.append(f"[data] data_of: {corpus.data_of} has the texts, so name none here")
     if corpus.pairs and not corpus.generator:
         problems.append(f"[data] {', '.join(corpus.pairs)}: N pairs, but generator is missing")
     if not corpus.tokenise:
         for name in _OF_TOKENISING:
             if getattr(corpus, name):
                 problems.append(f"[data] {name}: goes with tokenise = yes only")
+        if corpus.exact:
+            problems.append("[data] tokeniser: goes with tokenise = yes only")
+    elif corpus.escape and not corpus.exact:
+        problems.append("[data] escape: goes with tokeniser = moses only")
     return problems

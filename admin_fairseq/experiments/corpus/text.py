@@ -1,7 +1,6 @@
-"""One line of text at a time: tokenise, filter, BPE. What worker processes run."""
+"""One line of text at a time: tokenise, BPE. What worker processes run."""
 
 import functools
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,9 +8,10 @@ from typing import Any
 from sacremoses import MosesPunctNormalizer, MosesTokenizer
 from subword_nmt.apply_bpe import BPE
 
+from . import moses
+
 # subword-nmt remembers each word that it has split: all are forgotten at this many, to bound memory
 _REMEMBERED_WORDS = 200_000
-_LONGEST_WORD = 1000  # characters; Moses' clean-corpus-n.perl drops lines with longer ones
 
 
 @dataclass(frozen=True)
@@ -24,63 +24,51 @@ class Tokenising:
     printable: bool = False  # non-printing characters to spaces
     aggressive: bool = False  # split at hyphens: @-@
     lowercase: bool = False
+    tokeniser: str = "sacremoses"  # or moses: to the character what the Perl scripts make
+    escape: bool = False  # of moses: ' becomes &apos; and so on
 
 
 @functools.lru_cache(maxsize=4)  # built once a process
-def _moses(lang: str) -> tuple[Any, Any]:
+def _sacremoses(lang: str) -> tuple[Any, Any]:
     return MosesPunctNormalizer(lang), MosesTokenizer(lang)
 
 
-def tokenise(how: Tokenising, line: str) -> str:
-    """Return the tokens of a line as one line.
+@functools.lru_cache(maxsize=4)
+def _tokenizer_perl(lang: str, aggressive: bool, escape: bool) -> moses.Tokenizer:
+    return moses.Tokenizer(lang, aggressive, escape)
 
-    Special characters are not escaped, unlike in tokenizer.perl: ``'`` does not become
-    ``&apos;``. Escaping changes no token boundary.
-    """
-    normaliser, tokeniser = _moses(how.lang)
+
+def tokenise(how: Tokenising, line: str) -> str:
+    """Return the tokens of a line as one line."""
     if how.apostrophes:
         line = line.replace("\u2019", "'")
+    if how.tokeniser == "moses":
+        return _as_perl(how, line)
+    normaliser, tokeniser = _sacremoses(how.lang)
     if how.normalise:
         line = normaliser.normalize(line)
     if how.printable:
-        line = without_nonprinting(line)
+        line = moses.remove_non_printing(line)
     tokens: str = tokeniser.tokenize(
         line, aggressive_dash_splits=how.aggressive, return_str=True, escape=False
     )
     return tokens.lower() if how.lowercase else tokens
 
 
-def without_nonprinting(line: str) -> str:
-    """Return the line with each control, format, private or unassigned character as a space."""
-    if line.isprintable():
-        return line
-    letters = []
-    for letter in line:
-        letters.append(" " if unicodedata.category(letter).startswith("C") else letter)
-    return "".join(letters)
+def _as_perl(how: Tokenising, line: str) -> str:
+    if how.normalise:
+        line = moses.normalize_punctuation(line, how.lang)
+    if how.printable:
+        line = moses.remove_non_printing(line)
+    line = _tokenizer_perl(how.lang, how.aggressive, how.escape).tokenize(line)
+    # only a blank line, which stays as it is, can have one left; Python ends a line there
+    line = line.replace("\r", "")
+    return moses.lowercase(line) if how.lowercase else line
 
 
 def tokenise_lines(how: Tokenising, lines: Sequence[str]) -> list[str]:
     """Return the lines tokenised."""
     return [tokenise(how, line) for line in lines]
-
-
-def keeps(source: str, target: str, length: tuple[int, int], ratio: float) -> bool:
-    """Whether Moses' clean-corpus-n.perl keeps a pair.
-
-    Args:
-        source: a tokenised sentence.
-        target: its translation.
-        length: the least and the most tokens of a side.
-        ratio: how many times longer one side may be than the other.
-    """
-    left, right = source.split(), target.split()
-    low, high = length
-    if not (low <= len(left) <= high and low <= len(right) <= high):
-        return False
-    if len(left) > ratio * len(right) or len(right) > ratio * len(left):
-        return False
-    return max(map(len, left + right), default=0) <= _LONGEST_WORD
 
 
 @functools.lru_cache(maxsize=1)

@@ -57,6 +57,7 @@ def find_common_loss(rows: Sequence[Row], curves: Mapping[str, Curve]) -> Option
     finals = []
     for row in known:
         final = curves[row["run"]][-1][1]
+        # an infinite loss would be one that every run has reached
         if not row["diverged"] and isfinite(final):
             finals.append(final)
     if len(known) < 2 or not finals:

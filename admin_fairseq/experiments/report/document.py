@@ -86,7 +86,7 @@ def compose(sections: Sequence[Section], pictures: Mapping[Key, str]) -> list[Bl
         sections: of the report, in order.
         pictures: the file names of the learning curves, for the sections that have some.
     """
-    letters = name_variants(sections)
+    letters = _name_variants(sections)
     titles = {section.key: title(section.key, letters) for section in sections}
     blocks: list[Block] = [Heading(1, "Report"), Heading(2, "Results"), Paragraph(MEANS)]
     if any(section.common_loss is not None for section in sections):
@@ -116,7 +116,7 @@ def compose(sections: Sequence[Section], pictures: Mapping[Key, str]) -> list[Bl
     return blocks
 
 
-def name_variants(sections: Sequence[Section]) -> dict[str, str]:
+def _name_variants(sections: Sequence[Section]) -> dict[str, str]:
     """Return variant -> short name: A, B, ..., Z, AA, AB, ... in the order of the sections.
 
     The flags that make a variant are too long for headings; notes and provenance have them in full.
@@ -131,6 +131,7 @@ def name_variants(sections: Sequence[Section]) -> dict[str, str]:
 
 def _letters(number: int) -> str:
     name = ""
+    # counted from 1: these names have no digit for 0
     number += 1
     while number:
         number, place = divmod(number - 1, len(ascii_uppercase))
@@ -191,6 +192,7 @@ def _number_sources(lines: Sequence[Line]) -> dict[str, int]:
 def _published(line: Line, sources: Mapping[str, int]) -> str:
     if not line.published:
         return ""
+    # the note below names it, and a number would point at nothing else
     if len(sources) == 1:
         return line.published.number
     return f"{line.published.number} [{sources[line.published.source]}]"

@@ -44,6 +44,7 @@ _ESCAPES = {
     # LaTeX would join the hyphens of a flag, such as --lr, to a dash
     "-": "-{}",
 }
+# <= before <, which is special alone as well
 _SPECIAL = re.compile(r"<=|-(?=-)|[\\{}$&#%_~^<>|\"'`±]")
 
 

@@ -36,7 +36,8 @@ def _table(table: Table) -> str:
         _line([escape(name) for name in table.columns]),
         _line(["---"] * len(table.columns)),
     ]
-    lines += [_line([_cell(cell) for cell in row]) for row in table.rows]
+    for row in table.rows:
+        lines.append(_line([_cell(cell) for cell in row]))
     paragraphs = ["\n".join(lines)]
     paragraphs += [escape(note) for note in table.notes]
     return "\n\n".join(paragraphs)

@@ -62,6 +62,7 @@ def build(path: Union[str, Path], recipes: Union[str, Path, None] = None) -> lis
         raise AdminError(f"{path}: no results in it yet: admin-fairseq evaluate writes them")
     folder = Path(path).resolve().parent
     files = find_recipes(recipes)
+    # once for all tables: a run is in one for each test set
     known = curves.read_curves(rows, folder)
     sections = []
     for key, mine in group(rows).items():
@@ -97,6 +98,7 @@ def group(rows: Sequence[Row]) -> dict[Key, list[Row]]:
     for row in rows:
         if row["diverged"]:
             alone = Key(row["data"], row["variant"] or "", row["subset"], "", "")
+            # data, variant and subset
             keys = [key for key in groups if key[:3] == alone[:3]]
             for key in keys or [alone]:
                 groups.setdefault(key, []).append(row)

@@ -126,6 +126,7 @@ def compare(rows: Sequence[Row], folder: Path) -> list[Comparison]:
 
 def _comparable(first: Row, second: Row) -> bool:
     same_cell = first["depth"] == second["depth"] and first["seed"] == second["seed"]
+    # by canonical words: two aliases are one method
     same_method = canonical(first["init_type"]) == canonical(second["init_type"])
     return same_cell and not same_method and not (first["diverged"] or second["diverged"])
 

@@ -139,6 +139,7 @@ def _order(key: tuple[str, str]) -> tuple[list[int], int]:
     method, depth = key
     names = [known.name for known in METHODS]
     place = names.index(method) if method in names else len(names)
+    # as numbers: 12-12 comes after 6-6
     return [int(layers) for layers in depth.split("-")], place
 
 

@@ -33,6 +33,7 @@ def write_report(
     out = Path(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
+        # before the texts: the HTML page holds the pictures themselves
         pictures = _draw_curves(sections, out)
         blocks = compose(sections, pictures)
         texts = {

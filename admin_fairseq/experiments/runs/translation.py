@@ -125,7 +125,8 @@ def raw_reference(data: str | Path, subset: str, lang: str) -> list[str]:
     """
     path = Path(data) / "raw" / f"{subset}.{lang}"
     try:
-        text = path.read_text(encoding="utf-8")
+        with open(path, encoding="utf-8", newline="\n") as file:
+            text = file.read()
     except (OSError, UnicodeDecodeError) as error:
         raise AdminError(f"{path}: the raw reference of {subset} cannot be read: {error}") from None
     lines = text.split("\n")
