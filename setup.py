@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import os
 import re
 import zipfile
 from pathlib import Path
@@ -51,26 +52,81 @@ class EditableWheel(editable_wheel):
                 archive.writestr(part, old)
 
 
+# where the repository is, for links; a build without it has none that lead nowhere
+url = os.environ.get("REPOSITORY_URL", "").rstrip("/")
+
+
+def long_description() -> str:
+    """Return the README with absolute links, as a page elsewhere needs them."""
+    text = (here / "README.md").read_text(encoding="utf-8")
+
+    def absolute(found: "re.Match[str]") -> str:
+        picture, words, target = found.groups()
+        if re.match(r"https?:|mailto:|#", target):
+            return found[0]
+        if not url:
+            return "" if picture else words
+        kind = "raw" if picture else "blob"
+        return f"{picture}[{words}]({url}/{kind}/v{version}/{target})"
+
+    return re.sub(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)", absolute, text)
+
+
+def project_urls() -> dict[str, str]:
+    """Return the links beside the description."""
+    links = {
+        "Paper": "https://arxiv.org/abs/2004.08249",
+        "Very Deep Transformers": "https://arxiv.org/abs/2008.07772",
+    }
+    if url:
+        links["Source"] = url
+        links["Documentation"] = f"{url}/tree/v{version}/docs"
+        links["Changelog"] = f"{url}/blob/v{version}/CHANGELOG.md"
+    return links
+
+
+# ve-fairseq is fairseq's main branch; its last official release, 0.12.2, cannot be imported on
+# Python 3.11 and later. Elsewhere than here it is installed from its Python sources, which pip
+# cannot do by itself (README, "Install"): importing the package says so
+HAS_WHEELS = 'python_version < "3.13" and sys_platform == "linux" and platform_machine == "x86_64"'
+
 setup(
     cmdclass={"editable_wheel": EditableWheel},
     name="admin_fairseq",
     version=version,
     description="Admin (Liu et al., EMNLP 2020) for fairseq: deep Post-LN Transformers that train",
-    long_description=(here / "README.md").read_text(encoding="utf-8"),
+    long_description=long_description(),
     long_description_content_type="text/markdown",
+    author="The admin_fairseq authors",
     license="MIT",
+    url=url or None,
+    project_urls=project_urls(),
+    keywords="fairseq transformer initialization translation post-LN admin",
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Intended Audience :: Science/Research",
+        "Operating System :: MacOS",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Programming Language :: Python :: 3.14",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Text Processing :: Linguistic",
+        "Typing :: Typed",
+    ],
     packages=find_packages(include=["admin_fairseq", "admin_fairseq.*"]),
     package_data={
         "admin_fairseq": ["py.typed", "experiments/recipes/*.ini", "experiments/corpus/*.ini"]
     },
-    python_requires=">=3.9,<3.13",
+    python_requires=">=3.11,<3.15",
     install_requires=[
-        # fairseq's last official release can be neither imported on Python 3.11 nor built against
-        # its torch; ve-fairseq is fairseq's main branch with wheels for 3.11 and 3.12
-        'fairseq>=0.12.2,<0.13; python_version < "3.11"',
-        've-fairseq>=0.12.3,<0.13; python_version >= "3.11"',
+        f"ve-fairseq>=0.12.3,<0.13; {HAS_WHEELS}",
         "torch>=2.4",  # its add_safe_globals: checkpoints are read with weights_only
-        "numpy<2.4",  # fairseq calls numpy.percentile(interpolation=), which 2.4 removed
+        "numpy",
         "sacrebleu>=2.0",
         "sacremoses",  # the default detokeniser of fairseq's --eval-bleu
         "matplotlib",
@@ -82,6 +138,9 @@ setup(
         "test": [
             "ctranslate2>=4",
             "tensorboardX",
+            "build",
+            "twine",
+            "wheel",
             "pytest",
             "pytest-xdist",
             "hypothesis",

@@ -30,10 +30,11 @@ Read the modules in this order:
 
 Beside these: ``errors`` (mistakes without tracebacks), ``files`` (whole or not at all), ``literal``
 (text that is a value), ``weights`` (state dicts compared), ``plots``, ``logs`` (reading fairseq's
-output), ``user_dir`` (a user's own), ``program`` (which program this is) and ``moved`` (old import
-paths). Light, which is without torch and fairseq, are ``cli``, ``errors``, ``files``,
-``init_types``, ``literal``, ``logs``, ``moved``, ``plots``, ``program``, ``sites``, ``user_dir``,
-``version``, ``experiments`` and of ``profile`` what its map says.
+output), ``user_dir`` (a user's own), ``program`` (which program this is), ``needs`` (is there a
+fairseq?) and ``moved`` (old import paths). Light, which is without torch and fairseq, are ``cli``,
+``errors``, ``files``, ``init_types``, ``literal``, ``logs``, ``moved``, ``needs``, ``plots``,
+``program``, ``sites``, ``user_dir``, ``version``, ``experiments`` and of ``profile`` what its map
+says.
 """
 
 import importlib
@@ -118,10 +119,15 @@ def register() -> None:
     - fairseq's warning that tensorboardX is missing is silenced;
     - data loading is stopped when the process ends, or fairseq's would wait for ever;
     - in fairseq's own commands an :class:`AdminError` ends in its message, without a traceback.
+
+    Raises:
+        NoFairseqError: if there is no fairseq, or it cannot be imported, with how to get it.
     """
+    from .needs import import_fairseq
+
+    import_fairseq()
     from . import compat
 
-    # first: what follows imports fairseq, and a workaround silences what it logs meanwhile
     compat.apply()
     from . import errors, model, optim, preemption, training  # noqa: F401
 

@@ -13,7 +13,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from typing import Any, Optional
 
-from . import register
+from . import register, user_dir
 from .analysis import command as analyze
 from .deploy import QUANTIZATIONS
 from .errors import AdminError, PrintableFormatter
@@ -46,6 +46,7 @@ def _build_parser() -> ArgumentParser:
         evaluate.add_parser,
         score.add_parser,
         profile.add_parser,
+        user_dir.add_parser,
         _add_average,
         _add_fold,
         _add_export,
@@ -287,9 +288,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             _register_plugin()
         _log_to_stderr()
         if getattr(args, "user_dir", None):
-            from .user_dir import import_user_dir
-
-            import_user_dir(args.user_dir)
+            user_dir.import_user_dir(args.user_dir)
         return args.run(args) or 0
     except AdminError as error:
         print(f"admin-fairseq: error: {error}", file=sys.stderr)

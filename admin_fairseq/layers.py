@@ -21,8 +21,7 @@ from .residual import Residual
 from .sites import roles_of
 from .starting import add_sites
 
-# fairseq 0.12.2 keeps a second copy of a layer's weights under these names, for its fused path in
-# evaluation mode
+# checkpoints of fairseq 0.12.2 have a second copy of a layer's weights under these names
 FASTPATH_COPIES = (
     "in_proj_weight",
     "in_proj_bias",
@@ -67,12 +66,6 @@ class AdminEncoderLayer(ResidualSites, TransformerEncoderLayerBase):
 
     def __init__(self, cfg: Any, return_fc: bool = False) -> None:
         super().__init__(cfg, return_fc=return_fc)
-        # fairseq 0.12.2's fused path skips residual_connection in evaluation mode: omega would be
-        # ignored
-        self.can_use_fastpath = False
-        for name in FASTPATH_COPIES:
-            # they are parameters: an optimizer would train them, and checkpoints hold them twice
-            self._parameters.pop(name, None)
         _name_dropout(self, "TransformerEncoderLayer")
         add_sites(self, cfg, "encoder", [role.name for role in roles_of("encoder")])
 

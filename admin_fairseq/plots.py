@@ -168,7 +168,8 @@ def write_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
 
     Args:
         figure: of matplotlib.
-        path: its ending names the format, such as ``.png``, ``.pdf`` and ``.svg``; PNG without one.
+        path: its ending names the format, such as ``.png``, ``.pdf`` and ``.svg``; PNG without one,
+            which is added to the name of a file.
 
     Raises:
         OSError: if it cannot be written.
@@ -176,7 +177,9 @@ def write_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     """
     ending = os.path.splitext(path)[1][1:].lower()
     if not ending:
-        ending, path = "png", f"{os.fspath(path)}.png"
+        ending = "png"
+        if not files.is_special(path):
+            path = f"{os.fspath(path)}.png"
     folder = os.path.dirname(os.path.abspath(path))
     if not os.path.isdir(folder):  # a path that was mistyped is not made
         raise FileNotFoundError(f"no such folder: {folder}")

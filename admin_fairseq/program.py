@@ -53,7 +53,7 @@ def _program() -> Path:
 
 def _module_being_started() -> str:
     """Return the module that ``python -m`` is looking for: until it is found, argv[0] is "-m"."""
-    started = getattr(sys, "orig_argv", [])  # Python 3.9 does not tell
+    started = sys.orig_argv
     if len(started) <= len(sys.argv):
         return ""
     # the rest of both lists is the same, so this is the word that argv[0] stands for

@@ -13,7 +13,7 @@ usage: bash scripts/quickstart.sh [--seed N] [--updates N] [--dest DIR]
   --updates N   updates of both trainings (default: 900)
   --dest DIR    where everything goes (default: runs/quickstart/seedN-updatesN in the repository)
 
-Environment: PYTHON, the interpreter to use (3.11 or 3.12); VENV, the virtual environment (default: .venv).
+Environment: PYTHON, the interpreter to use (3.11 to 3.14); VENV, the virtual environment (default: .venv).
 END
 }
 

@@ -12,7 +12,7 @@ usage: bash scripts/reproduce_figures.sh [--dest DIR] [--quick]
   --dest DIR   where everything goes (default: runs/figures in the repository)
   --quick      fewer depths, seeds and updates: to see whether it runs, not to read anything from
 
-Environment: PYTHON, the interpreter to use (3.11 or 3.12); VENV, the virtual environment (default: .venv).
+Environment: PYTHON, the interpreter to use (3.11 to 3.14); VENV, the virtual environment (default: .venv).
 EOF
 }
 
@@ -30,6 +30,15 @@ while [ $# -gt 0 ]; do
     esac
 done
 
+fail() {
+    echo "reproduce_figures.sh: error: $*" >&2
+    exit 1
+}
+
+# macOS has an older bash, without wait -n, and another sed
+if [ "$(uname -s)" != Linux ] || ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] < 403)); then
+    fail "needs Linux, with bash 4.3 or later. Elsewhere run its parts: admin-fairseq sweep figures, admin-fairseq analyze"
+fi
 # shellcheck source=setup_env.sh
 source "$here/setup_env.sh"
 setup_env recipes
@@ -43,12 +52,8 @@ say() {
     printf '[%2d:%02d] %s\n' $(((SECONDS - started) / 60)) $(((SECONDS - started) % 60)) "$*"
 }
 
-fail() {
-    echo "reproduce_figures.sh: error: $*" >&2
-    exit 1
-}
-
 exec 9>"$dest/lock"
+command -v flock >/dev/null || fail "there is no flock here (on Debian and Ubuntu: apt install util-linux)"
 flock -n 9 || fail "$dest is in use by another run"
 
 data=$dest/corpus/data-bin

@@ -24,6 +24,7 @@ ROOMS = {
             "init_types",
             "literal",
             "logs",
+            "needs",
             "plots",
             "program",
             "sites",

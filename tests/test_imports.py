@@ -32,7 +32,7 @@ def work():
     print("light")
 
 if __name__ == "__main__":
-    for method in ("fork", "spawn"):
+    for method in ("fork", "spawn", "forkserver"):
         worker = multiprocessing.get_context(method).Process(target=work)
         worker.start()
         worker.join()
@@ -99,7 +99,7 @@ def test_it_waits_in_our_own_command(place):
         "registers\n"
     )
     (place / "admin-fairseq").write_text(WORKERS)
-    assert python(place, "admin-fairseq") == "light\nlight\n"
+    assert python(place, "admin-fairseq") == "light\n" * 3
 
 
 @pytest.mark.subprocess

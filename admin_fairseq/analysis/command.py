@@ -13,6 +13,7 @@ from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 
 from ..errors import AdminError
+from ..files import is_special
 from . import figures, tables, trace
 from .words import method_words, parse_models
 
@@ -149,6 +150,8 @@ def _checked_prefix(out: str) -> str:
     folder, name = os.path.split(prefix)
     if not name:
         raise AdminError(f"--out {prefix}: must be a prefix for file names, such as {prefix}result")
+    if is_special(prefix):
+        raise AdminError(f"--out {prefix}: is a device or a pipe, and no prefix for file names")
     try:
         os.makedirs(folder or ".", exist_ok=True)
         if not os.access(folder or ".", os.W_OK):

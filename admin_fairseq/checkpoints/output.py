@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 
 from ..errors import AdminError
+from ..files import is_special
 
 
 def check_output(output: str, inputs: Sequence[str], force: bool, kind: str = "file") -> None:
@@ -23,6 +24,10 @@ def check_output(output: str, inputs: Sequence[str], force: bool, kind: str = "f
         raise AdminError(f"{output}: is the input, and would be overwritten")
     if not output or (kind == "file" and output.endswith(os.sep)):
         raise AdminError(f"'{output}': must be the path of a {kind}")
+    if is_special(output):
+        if kind != "file":
+            raise AdminError(f"{output}: is a device or a pipe, and no {kind}")
+        return  # written into, and not replaced
     parent = os.path.dirname(os.path.abspath(output))
     if not os.path.isdir(parent):
         raise AdminError(f"{output}: its folder does not exist")
@@ -35,9 +40,6 @@ def check_output(output: str, inputs: Sequence[str], force: bool, kind: str = "f
 
 def _check_replaceable(output: str, force: bool, kind: str) -> None:
     is_folder = os.path.isdir(output)
-    # even with --force: renaming over /dev/null would break the machine
-    if os.path.exists(output) and not is_folder and not os.path.isfile(output):
-        raise AdminError(f"{output}: is a device or a pipe, which is not replaced by a {kind}")
     if not force:
         raise AdminError(
             f"{output}: already exists; name another {kind}, or replace it with --force"

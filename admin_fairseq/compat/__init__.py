@@ -9,6 +9,7 @@ an idea:
 - ``saving``        what fairseq saves becomes plain values
 - ``evaluation``    flags are read, and not run
 - ``save_dir``      one training a folder
+- ``compiled``      compiled parts that are missing: ``python_batches``, ``python_bleu``
 - ``batching``      the last batch
 - ``sharding``      a test set split among processes
 - ``diverse_beam``  diverse beam search of several sentences
@@ -22,15 +23,15 @@ an idea:
 - ``shutdown``      ending a process in the middle of an epoch
 - ``marks``         which functions have their workaround already
 
-The modules import fairseq inside of their functions: while it is imported it logs about
-tensorboardX, even to those who only read a table, and :func:`apply` silences that first.
+The modules import fairseq inside of their functions: ``needs`` imports it first, and silences what
+it logs meanwhile, even to those who only read a table.
 """
 
 import atexit
-import logging
 
 from .arguments import explain_arguments
 from .batching import keep_last_batch
+from .compiled import replace_compiled_parts
 from .data import join_parts_without_upsampling
 from .diverse_beam import count_diversity_by_row
 from .early_stopping import keep_patience
@@ -48,7 +49,6 @@ from .shutdown import stop_data_loading
 
 def apply() -> None:
     """Apply every workaround. Applying them twice changes nothing."""
-    logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.WARNING)
     allow_checkpoint_classes()
     trust_broadcasts()
     verify_what_is_loaded()
@@ -56,6 +56,7 @@ def apply() -> None:
     copy_whole_files()
     evaluate_no_flags()
     lock_save_dirs()
+    replace_compiled_parts()  # before what makes batches
     keep_last_batch()
     restore_numpy_names()
     train_bf16_without_tpu()

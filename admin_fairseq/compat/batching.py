@@ -10,7 +10,7 @@ from .marks import is_mended, mark
 
 
 def keep_last_batch() -> None:
-    """Put the missing tail of a data set back as a last batch, as fairseq 0.12.2 has it.
+    """Put the missing tail of a data set back as a last batch.
 
     fairseq's main branch drops the last batch if its size is no multiple of
     ``--required-batch-size-multiple`` (8): of 60 test sentences 56 were translated, exit code 0.

@@ -16,11 +16,9 @@ def allow_checkpoint_classes() -> None:
 
     torch >= 2.6 unpickles allow-listed classes only, and fairseq's checkpoints hold a Namespace.
     With ``--eval-bleu`` they hold numpy arrays as well: counts, in the meters. All of these are
-    plain
-    records: allowing them lets no code run. Everything else stays refused.
+    plain records: allowing them lets no code run. Everything else stays refused.
     """
-    if hasattr(torch.serialization, "add_safe_globals"):
-        torch.serialization.add_safe_globals([argparse.Namespace, *_numpy_records()])
+    torch.serialization.add_safe_globals([argparse.Namespace, *_numpy_records()])
 
 
 def _numpy_records() -> list[Any]:
@@ -46,7 +44,7 @@ def trust_broadcasts() -> None:
     from fairseq.distributed import utils as distributed_utils
 
     original = distributed_utils._broadcast_object_slow
-    if is_mended(original) or not hasattr(torch.serialization, "add_safe_globals"):
+    if is_mended(original):
         return
 
     @functools.wraps(original)

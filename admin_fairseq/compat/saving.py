@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from omegaconf import OmegaConf
 
+from ..files import is_special
 from .marks import is_mended, mark
 
 logger = logging.getLogger(__name__)
@@ -65,6 +66,9 @@ def copy_whole_files() -> None:
     def copy_whole(src_path: str, dst_path: str, overwrite: bool = False) -> Any:
         if "://" in str(dst_path) or (os.path.exists(dst_path) and not overwrite):
             return copy(src_path, dst_path, overwrite)
+        if is_special(dst_path):
+            return copy(src_path, dst_path, overwrite)
+        dst_path = os.path.realpath(dst_path)  # a link leads on to the file
         done = copy(src_path, f"{dst_path}.tmp", True)
         os.replace(f"{dst_path}.tmp", dst_path)
         return done

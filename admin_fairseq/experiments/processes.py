@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+import logging
 import os
 import shutil
 import signal
@@ -10,6 +11,7 @@ from collections.abc import Callable
 
 from ..errors import AdminError
 
+logger = logging.getLogger(__name__)
 _PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
 
@@ -34,12 +36,15 @@ def find_command(name: str) -> str:
 def end_with(parent: int, how: signal.Signals = signal.SIGKILL) -> None:
     """Have this process get the signal ``how`` when its parent ends, in whatever way.
 
+    Only Linux can; elsewhere it goes on if the parent is killed.
+
     Args:
         parent: the process that must still be the parent; this process ends at once if it is not.
         how: the signal.
     """
-    # None: the C library that Python itself runs on
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, how)
+    if sys.platform == "linux":
+        # None: the C library that Python itself runs on
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, how)
     # it may have ended before the line above, which tells of no end that is past
     if os.getppid() != parent:
         # not sys.exit: in a fork that would run what the parent has set up for its own end
@@ -48,4 +53,14 @@ def end_with(parent: int, how: signal.Signals = signal.SIGKILL) -> None:
 
 def ending_with_us(how: signal.Signals = signal.SIGKILL) -> Callable[[], None]:
     """Return a ``preexec_fn`` for subprocess: the child ends with this process, even if killed."""
+    if sys.platform != "linux":
+        _tell_of_orphans()
     return functools.partial(end_with, os.getpid(), how)
+
+
+@functools.cache
+def _tell_of_orphans() -> None:
+    logger.warning(
+        "this system is not Linux: should this process be killed, what it started goes on (Ctrl-C "
+        "ends both)"
+    )

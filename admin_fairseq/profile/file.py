@@ -29,14 +29,11 @@ def save(profile: Profile, path: Path) -> None:
     """Write a profile atomically: readers see the old file or the new one, never a part.
 
     Raises:
-        AdminError: if ``load`` would refuse its names or numbers, or ``path`` is a device or the
-            like.
+        AdminError: if ``load`` would refuse its names or numbers.
         OSError: if the file cannot be written; what was there before still is.
     """
     problems = unwritable_names(profile) + checks.out_of_range(profile.sites)
     raise_all(f"{path}: this profile cannot be written:", checks.first_of(problems))
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise AdminError(f"{path}: not a regular file, and not replaced by a profile")
     _write(format_profile(profile), path)
 
 
@@ -67,15 +64,16 @@ def load(path: Path) -> Profile:
 def may_replace(path: Path) -> bool:
     """Whether nothing is lost by writing a profile there.
 
-    That is where no file is, an empty one, or a profile, even a part of one. Never what is not a
-    regular file (a device, a link that leads nowhere) or cannot be read.
+    That is where no file is, an empty one, or a profile, even a part of one, and what is never
+    replaced but written into, such as a pipe. Never a folder, or what cannot be read.
     """
+    if files.is_special(path):
+        return True
     try:
         with _open(path) as file:
             return file.read(len(TITLE)) in (b"", TITLE.encode())
     except (FileNotFoundError, NotADirectoryError):
-        # where it cannot be made, whoever writes will say so
-        return not os.path.islink(path)
+        return True  # where it cannot be made, whoever writes will say so
     except (OSError, ValueError):
         return False
 
@@ -94,8 +92,7 @@ def renew_checksum(path: Path) -> None:
     if not text.startswith("#"):
         raise AdminError(f"{path}: a profile of two columns has no checksum")
     try:
-        # a link goes on leading to the file
-        _write(checks.with_checksum(text), os.path.realpath(path))
+        _write(checks.with_checksum(text), path)
     except OSError as error:
         raise AdminError(f"{path}: the checksum cannot be written: {error}") from None
     logger.info("%s: checksum renewed", path)

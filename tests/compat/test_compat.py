@@ -115,6 +115,25 @@ def test_numpy_names(monkeypatch):
     assert np.zeros(2, dtype=np.compat.long).tolist() == [0, 0]
 
 
+def test_percentiles_of_numpy_2_4(monkeypatch):
+    """It has no ``interpolation`` any more, nor has this stand-in for it."""
+
+    def percentile(a, q, method="linear"):
+        return sound(a, q, method=method)
+
+    sound = np.percentile
+    monkeypatch.setattr(np, "percentile", percentile)
+    monkeypatch.setattr(data_utils, "np", np)
+    with pytest.raises(TypeError, match="interpolation"):
+        data_utils.get_buckets(np.arange(100), 4)
+    compat.restore_numpy_names()
+    assert data_utils.get_buckets(np.arange(100), 4).tolist() == [24, 49, 74, 99]
+    assert data_utils.np.zeros(2).tolist() == [0, 0]
+    mended = data_utils.np
+    compat.restore_numpy_names()
+    assert data_utils.np is mended
+
+
 def configuration(**common):
     values = {"tpu": True, "bf16": True, "cpu": True, **common}
     return {

@@ -141,13 +141,6 @@ def test_what_a_killed_writer_left_is_swept_up(tmp_path):
     assert (tmp_path / "mean.pt").read_bytes() == b"whole"
 
 
-def test_devices_are_not_replaced(tmp_path):
-    os.mkfifo(tmp_path / "pipe")
-    for path in ("/dev/null", tmp_path / "pipe", tmp_path):
-        with pytest.raises(OSError, match="would be replaced"), files.replacing(path):
-            pass
-
-
 def train_words(data_bin, folder, *more):
     words = [
         "fairseq-train",

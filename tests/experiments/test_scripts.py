@@ -6,10 +6,12 @@ import random
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
+from admin_fairseq import needs
 from admin_fairseq.experiments import results
 from admin_fairseq.experiments.corpus import numbers_and_dates
 from admin_fairseq.experiments.corpus.text import Tokenising, tokenise_lines
@@ -117,14 +119,75 @@ def test_a_half_made_environment_does_not_hide_a_good_one(tmp_path):
 
 
 def test_another_python_stops_at_once_and_names_a_way_out(tmp_path):
-    old = tmp_path / "python3.13"
+    old = tmp_path / "python3.10"
     old.write_text("#!/bin/sh\nexit 1\n")
     old.chmod(0o755)
     for script in ("quickstart.sh", "test.sh"):
         result = bash(SCRIPTS / script, env={"PYTHON": str(old), "VENV": str(tmp_path / "venv")})
         assert result.returncode == 1
-        assert "Python 3.11 or 3.12" in result.stdout and "uv python install" in result.stdout
+        assert (
+            "no Python 3.11, 3.12, 3.13 or 3.14" in result.stdout
+            and "uv python install" in result.stdout
+        )
     assert not (tmp_path / "venv").exists()
+
+
+def setup_env(program, **environment):
+    return bash("-c", f"source {SCRIPTS / 'setup_env.sh'}; {program}", env=environment)
+
+
+def test_a_torch_that_is_there_stays(tmp_path):
+    """Whatever release it is: a cluster's own was made for it."""
+    constraints = SCRIPTS / "constraints.txt"
+    lines = setup_env(f"constraints {constraints}").stdout.splitlines()
+    named = [line for line in lines if line.startswith(("torch==", "numpy=="))]
+    assert named == [f"torch=={version('torch')}"]
+    assert "ve-fairseq==0.12.3" in lines
+    (tmp_path / "python").write_text("#!/bin/sh\nexit 1\n")  # it has no torch
+    (tmp_path / "python").chmod(0o755)
+    without = setup_env(f"PATH={tmp_path}:$PATH; constraints {constraints}")
+    assert without.stdout == constraints.read_text()
+
+
+def test_who_needs_the_python_sources_of_fairseq():
+    expected = needs.has_wheel()
+    assert (setup_env("has_fairseq_wheel").returncode == 0) == expected
+
+
+def test_an_installation_that_fails_says_the_way_out(tmp_path):
+    (tmp_path / "bin").mkdir()
+    python = tmp_path / "bin" / "python"
+    # pip is there, and installs nothing
+    python.write_text('#!/bin/sh\n[ "$3" = --version ]\n')
+    python.chmod(0o755)
+    result = setup_env("setup_env test", VENV=str(tmp_path))
+    assert result.returncode == 1 and "the installation failed" in result.stdout
+    assert "compiler" in result.stdout and "docs/where_it_runs.md" in result.stdout
+    assert not (tmp_path / "installed").exists()
+
+
+def test_a_second_interpreter_is_skipped_where_it_lacks_and_used_where_it_is(tmp_path):
+    script = SCRIPTS / "test_other_python.sh"
+    result = bash(script, "--version", env={"XDG_CACHE_HOME": str(tmp_path)})
+    assert result.returncode == 0 and result.stdout.startswith("skipped: the quick tests")
+    assert "--make" in result.stdout and not list(tmp_path.iterdir())
+    folder = tmp_path / "admin_fairseq" / "venv-3.13" / "bin"
+    folder.mkdir(parents=True)
+    python = folder / "python"
+    # this Python stands in for the other one, and fails in its tests
+    python.write_text(f'#!/bin/sh\n[ "$2" != pytest ] && exec {sys.executable} "$@"\nexit 3\n')
+    python.chmod(0o755)
+    result = bash(script, env={"XDG_CACHE_HOME": str(tmp_path)})
+    assert result.returncode == 3 and "the quick tests on Python 3." in result.stdout
+
+
+def test_the_figures_need_linux(tmp_path):
+    (tmp_path / "uname").write_text("#!/bin/sh\necho Darwin\n")
+    (tmp_path / "uname").chmod(0o755)
+    program = f"PATH={tmp_path}:$PATH bash {SCRIPTS / 'reproduce_figures.sh'} --dest {tmp_path}/x"
+    result = bash("-c", program, env={"VENV": str(tmp_path / "venv")})
+    assert result.returncode == 1 and "needs Linux" in result.stdout
+    assert not (tmp_path / "x").exists() and not (tmp_path / "venv").exists()
 
 
 def test_the_quick_start_reports_scores_samples_and_a_figure(tmp_path):

@@ -38,7 +38,9 @@ def ordered_map(
             yield from convert(chunk)
         return
     waiting: collections.deque[concurrent.futures.Future[list[str]]] = collections.deque()
-    pool = concurrent.futures.ProcessPoolExecutor(jobs, initializer=_start, initargs=(os.getpid(),))
+    # forked by this process: from Python 3.14 on another one would, which is no parent to end with
+    context = multiprocessing.get_context("fork")
+    pool = concurrent.futures.ProcessPoolExecutor(jobs, context, _start, (os.getpid(),))
     try:
         for chunk in _chunks(lines):
             waiting.append(pool.submit(convert, chunk))
