@@ -34,7 +34,7 @@ ROOMS = {
         *["profile.text", "profile.two_columns", "deploy"],
     ],
     "experiments": ["experiments", "experiments.*"],
-    "equations": ["residual", "starting", "weights"],
+    "equations": ["fused_loss", "residual", "starting", "weights"],
     "flags": ["options", "rules", "optim"],
     "model": ["layers", "model"],
     "profile": ["profile.*"],
@@ -42,7 +42,7 @@ ROOMS = {
     "deploy": ["deploy.*"],
     "analysis": ["analysis", "analysis.*"],
     "compat": ["compat", "compat.*"],
-    "training": ["training", "trace"],
+    "training": ["criterion", "training", "trace"],
 }
 # room -> the rooms, beside itself and the light one, that it may import from
 MAY_IMPORT = {
