@@ -119,7 +119,7 @@ def register() -> None:
     from . import compat
 
     compat.apply()
-    from . import criterion, errors, model, optim, training  # noqa: F401
+    from . import adam, criterion, errors, model, optim, training  # noqa: F401
 
     training.install()
     if is_fairseq_command():

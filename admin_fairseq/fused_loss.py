@@ -24,9 +24,9 @@ from torch.nn import functional
 
 from .errors import AdminError
 
-# logits in a chunk, in millions: more are slower on a CPU (caches), fewer on a GPU (launches)
-_CPU_LOGITS = 2 << 20
-_GPU_LOGITS = 16 << 20
+# a chunk has this many logits, and no fewer rows: products of fewer rows are slower
+_CPU_LOGITS, _GPU_LOGITS = 2 << 20, 16 << 20
+_ROWS = 128
 
 
 class Sums(NamedTuple):
@@ -75,7 +75,7 @@ def fused_loss(
     """
     if rows is None:
         logits = _CPU_LOGITS if features.device.type == "cpu" else _GPU_LOGITS
-        rows = max(1, logits // weight.size(0))
+        rows = max(_ROWS, logits // weight.size(0))
     plan = _Plan(smoothing, rows, _dtype_of_logits(features), count_correct)
     if torch.is_grad_enabled() and (features.requires_grad or weight.requires_grad):
         return Sums(*_FusedLoss.apply(features, weight, target, plan))
