@@ -19,7 +19,7 @@ from fairseq.optim.adam import Adam, FairseqAdam, FairseqAdamConfig
 from torch import Tensor
 
 from .errors import AdminError
-from .multi_tensor import HALVES, Bucket, OnePassNorm, Row, update
+from .multi_tensor import Bucket, OnePassNorm, Row, fitting, new_moment, update
 from .optim import betas_of
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -46,17 +46,14 @@ class MultiTensorAdam(Adam):
         names = (*_MOMENTS, "max_exp_avg_sq") if group.get("amsgrad", False) else _MOMENTS
         for param in params:
             data, state = param.data, self.state[param]
-            wide = torch.float32 if data.dtype in HALVES else data.dtype
             if len(state) == 0:
                 state["step"] = 0
                 for name in names:
-                    state[name] = torch.zeros_like(data, dtype=wide)
+                    state[name] = new_moment(data)
             state["step"] += 1
             row = [data, param.grad.data]
-            for (
-                name
-            ) in names:  # loaded ones are where the checkpoint was, perhaps in half precision
-                state[name] = state[name].to(device=data.device, dtype=wide)
+            for name in names:
+                state[name] = fitting(state[name], data)
                 row.append(state[name])
             yield state["step"], tuple(row)
 

@@ -61,6 +61,23 @@ def update(rows: Iterable[tuple[float, Row]], function: Callable[[Bucket], None]
                 torch._foreach_copy_(params, wide)
 
 
+def fitting(moment: Tensor, param: Tensor) -> Tensor:
+    """Return a moment on its weight's device, in float32 at least.
+
+    A loaded one is where the checkpoint was, and perhaps in half precision.
+    """
+    dtype = torch.float32 if param.dtype in HALVES else param.dtype
+    if moment.dtype == dtype and moment.device == param.device:
+        return moment
+    return moment.to(device=param.device, dtype=dtype)
+
+
+def new_moment(param: Tensor) -> Tensor:
+    """Return zeros for a weight, in float32 at least."""
+    dtype = torch.float32 if param.dtype in HALVES else param.dtype
+    return torch.zeros_like(param, dtype=dtype)
+
+
 def _widened(tensors: list[Tensor]) -> list[Tensor]:
     """Return float32 copies of half-precision tensors; others as they are, the list itself too."""
     if tensors[0].dtype not in HALVES:
@@ -114,7 +131,7 @@ def clip_grad_norm(
     grads: list[Tensor] = []
     for param in params:
         if param.grad is not None:
-            grads.append(param.grad.detach())
+            grads.append(param.grad.data)
     if len(grads) < 2 or any(map(_is_special, params)) or _has_apex():
         return utils.clip_grad_norm_(params, max_norm, aggregate_norm_fn)
     by_device: dict[torch.device, list[Tensor]] = {}

@@ -21,7 +21,7 @@ from fairseq.optim import register_optimizer
 from omegaconf import II
 from torch import Tensor
 
-from .multi_tensor import HALVES, Bucket, OnePassNorm, Row, update
+from .multi_tensor import Bucket, OnePassNorm, Row, fitting, new_moment, update
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -70,14 +70,12 @@ class MultiTensorRAdam(torch.optim.RAdam):
             if param.grad.is_sparse:
                 raise RuntimeError("RAdam does not support sparse gradients")
             data, state = param.data, self.state[param]
-            wide = torch.float32 if data.dtype in HALVES else data.dtype
             if len(state) == 0:
                 state["step"] = torch.tensor(0.0)
                 for name in _MOMENTS:
-                    state[name] = torch.zeros_like(data, dtype=wide)
+                    state[name] = new_moment(data)
             for name in _MOMENTS:
-                # loaded ones are where the checkpoint was, and perhaps in half precision
-                state[name] = state[name].to(device=data.device, dtype=wide)
+                state[name] = fitting(state[name], data)
             steps.append(state["step"])
             rows.append((data, param.grad.data, *(state[name] for name in _MOMENTS)))
         if not rows:

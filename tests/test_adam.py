@@ -16,8 +16,8 @@ from torch.profiler import profile
 from admin_fairseq import multi_tensor
 from admin_fairseq.adam import FairseqFusedAdam, FairseqMultiTensorAdam, FusedAdam, MultiTensorAdam
 from admin_fairseq.errors import AdminError
-from admin_fairseq.optim import FairseqRAdam, MultiTensorRAdam
-from tests.helpers import adaptive, batch
+from admin_fairseq.optim import MultiTensorRAdam
+from tests.helpers import adaptive
 
 SHAPES = [(3, 5), (7,), (1,), (), (40, 30), (0, 4)]
 LARGE = (600, 500)  # more than one bucket of a CPU
@@ -322,39 +322,74 @@ def test_the_norm_leaves_what_it_does_not_know_to_fairseq():
 
 # how much is started
 
-# tensors that one kernel of torch's takes, by the number of lists (MultiTensorApply.cuh)
-_TENSORS_A_KERNEL = {1: 110, 2: 64, 3: 48, 4: 36, 5: 30}
+# operations over lists -> how many lists torch's kernels for them go over, at most
+LISTS = {"mul_": 2, "add_": 2, "addcmul_": 3, "sqrt": 2, "addcdiv_": 3, "norm": 1, "lerp_": 2}
+LISTS |= {"div": 2, "reciprocal_": 1, "copy_": 2, "zero_": 1, "_fused_adamw_": 4}
+# how many tensors a kernel takes, by the number of lists (torch's MultiTensorApply.cuh)
+TENSORS_A_KERNEL = {1: 110, 2: 64, 3: 48, 4: 36}
+# what starts nothing on a GPU: memory, views, conversions that have nothing to do
+FREE = {"empty", "empty_like", "empty_strided", "detach", "detach_", "view", "split", "to"}
+FREE |= {"lift_fresh", "resolve_conj", "resolve_neg", "alias"}
 
 
-def kernels(function):
-    """Count what a GPU would start: operations that are not part of another one.
+def kernels(function, tensors):
+    """Count what a GPU would start, of the operations that a CPU is told to do.
 
-    One over lists counts as many kernels as torch makes of it: lists are cut to what a kernel's
-    arguments hold, and to 320 blocks of 65,536 elements.
+    Those inside another one do not count; one over lists counts as the kernels that torch cuts it
+    into.
     """
-    with profile(record_shapes=True) as recorded:
+    with profile() as recorded:
         function()
     total = 0
     for event in recorded.events():
-        if event.cpu_parent is not None and event.cpu_parent.name.startswith("aten::"):
+        kind, _, name = event.name.partition("::")
+        parent = event.cpu_parent
+        if kind != "aten" or (parent is not None and parent.name.startswith("aten::")):
             continue
-        if not event.name.startswith("aten::") or event.name in FREE:
-            continue
-        total += _kernels_of(event)
+        if "_foreach_" in name or "_fused_" in name:
+            total += math.ceil(tensors / TENSORS_A_KERNEL[LISTS[name.replace("_foreach_", "", 1)]])
+        elif name not in FREE or any(
+            child.name == "aten::_to_copy" for child in event.cpu_children
+        ):
+            total += 1
     return total
 
 
-# operations without a kernel: memory, views, what the CPU alone does
-FREE = {"aten::empty", "aten::empty_like", "aten::empty_strided", "aten::detach", "aten::view"}
-FREE |= {"aten::detach_", "aten::split", "aten::lift_fresh", "aten::result_type"}
+def count_update(name, wrapper=None):
+    """Count the kernels of scaling, norm, clipping and step, as fairseq's trainer calls them."""
+    model = adaptive(layers=(18, 18), share_all_embeddings=True)
+    params = list((model.bfloat16() if wrapper else model).parameters())
+    if wrapper:
+        optimizer = wrapper.build_optimizer(config(name), params)
+    else:
+        optimizer = optim.build_optimizer(config(name).optimizer, params)
+
+    def update():
+        optimizer.multiply_grads(0.5)
+        optimizer.clip_grad_norm(1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    for _ in range(7):  # RAdam is rectified from the sixth on
+        give_gradients(params, 0, missing=False)
+        optimizer._needs_sync = True
+        update()
+    give_gradients(params, 0, missing=False)
+    optimizer._needs_sync = True
+    return kernels(update, len(params)), len(params)
 
 
-def _kernels_of(event):
-    if "_foreach_" not in event.name and "_fused_" not in event.name:
-        return 1
-    lists = [shapes for shapes in event.input_shapes if shapes and isinstance(shapes[0], list)]
-    if not lists:  # of a list of numbers
-        return 1
-    blocks = sum(math.ceil(math.prod(shape) / 65536) for shape in lists[0])
-    depth = min(5, len(lists) + ("_" != event.name[-1]))
-    return math.ceil(len(lists[0]) / _TENSORS_A_KERNEL[depth]) + blocks // 320
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["multi_tensor_adam", "fused_adam", "radam"])
+@pytest.mark.parametrize("wrapper", [None, *WRAPPERS], ids=str)
+def test_fewer_than_300_kernels_at_18_18(name, wrapper):
+    ours, tensors = count_update(name, wrapper)
+    assert tensors > 800
+    assert ours < 300
+
+
+@pytest.mark.slow
+def test_fairseqs_adam_starts_thousands_at_18_18():
+    """The count counts."""
+    theirs, tensors = count_update("adam", optim.FP16Optimizer)
+    assert theirs > 8 * tensors

@@ -35,7 +35,7 @@ ROOMS = {
     ],
     "experiments": ["experiments", "experiments.*"],
     "equations": ["fused_loss", "residual", "starting", "weights"],
-    "flags": ["adam", "multi_tensor", "options", "optim", "rules"],
+    "flags": ["adam", "half_copies", "multi_tensor", "options", "optim", "rules"],
     "model": ["layers", "model"],
     "profile": ["profile.*"],
     "checkpoints": ["checkpoints", "checkpoints.*"],
