@@ -227,7 +227,7 @@ def config(name, **common):
 WRAPPERS = [optim.FP16Optimizer, optim.MemoryEfficientFP16Optimizer]
 
 
-def train(name, wrapper, params, clip, steps=5, state=None, first=0, **common):
+def updates(name, wrapper, params, clip, steps=5, state=None, first=0, **common):
     optimizer = wrapper.build_optimizer(config(name, **common), params)
     if state:
         optimizer.load_state_dict(copy.deepcopy(state))
@@ -249,8 +249,8 @@ def test_wrappers_for_half_precision(wrapper, clip, bf16):
     dtype = torch.bfloat16 if bf16 else torch.float16
     mine = weights((dtype,))
     his = twin(mine)
-    norms, state = train("multi_tensor_adam", wrapper, mine, clip, bf16=bf16)
-    plain_norms, plain_state = train("adam", wrapper, his, clip, bf16=bf16)
+    norms, state = updates("multi_tensor_adam", wrapper, mine, clip, bf16=bf16)
+    plain_norms, plain_state = updates("adam", wrapper, his, clip, bf16=bf16)
     assert torch.equal(torch.stack(norms), torch.stack(plain_norms))
     for one, other in zip(mine, his):
         assert torch.equal(one, other)
@@ -260,8 +260,8 @@ def test_wrappers_for_half_precision(wrapper, clip, bf16):
                 torch.as_tensor(state["state"][number][name]), torch.as_tensor(value)
             )
     # and on from each other's checkpoints
-    train("adam", wrapper, mine, clip, state=state, first=5, bf16=bf16)
-    train("multi_tensor_adam", wrapper, his, clip, state=plain_state, first=5, bf16=bf16)
+    updates("adam", wrapper, mine, clip, state=state, first=5, bf16=bf16)
+    updates("multi_tensor_adam", wrapper, his, clip, state=plain_state, first=5, bf16=bf16)
     for one, other in zip(mine, his):
         assert torch.equal(one, other)
 
