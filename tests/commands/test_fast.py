@@ -153,3 +153,6 @@ def test_a_folded_model_names_fairseqs_criterion(data_bin, tmp_path):
     cfg = load_checkpoint(stock)["cfg"]
     assert cfg["criterion"]["_name"] == PLAIN
     assert cfg["optimizer"]["_name"] == "adam"
+    words = ["--task", "translation", "--cpu", "--path", stock, "--max-tokens", "256"]
+    out = run("fairseq-validate", data_bin, *words)
+    assert figures(out, "loss")
