@@ -10,7 +10,7 @@ updates, from the moment the model is built; on a GPU, torch's own count.
 import argparse
 import logging
 import multiprocessing
-import resource
+import re
 import statistics
 import time
 import warnings
@@ -137,14 +137,22 @@ def peak_of(flags, shape, args, results):
     """Put the growth of memory over three updates into ``results``, in MiB."""
     quiet(args)
     trainer, sample = make_trainer(flags, shape, args), make_sample(shape, args.padding)
-    with open("/proc/self/statm") as file:
-        before = int(file.read().split()[1]) * resource.getpagesize() / 2**20
+    before = resident("VmRSS")
     for _ in range(3):
         trainer.train_step([sample])
     if args.device == "cuda":
         results.put(torch.cuda.max_memory_allocated() / 2**20)
     else:
-        results.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before)
+        results.put(resident("VmHWM") - before)
+
+
+def resident(kind):
+    """Return the process's resident set in MiB: now (VmRSS), or its peak (VmHWM).
+
+    getrusage has the parent's peak, where that is the higher one.
+    """
+    with open("/proc/self/status") as file:
+        return int(re.search(kind + r":\s+(\d+)", file.read())[1]) / 1024
 
 
 def measure_peak(flags, shape, args):

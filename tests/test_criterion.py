@@ -1,5 +1,7 @@
 """--criterion fused_label_smoothed_cross_entropy against fairseq's label_smoothed_cross_entropy."""
 
+import socket
+
 import pytest
 import torch
 from fairseq.criterions import CRITERION_REGISTRY
@@ -88,7 +90,9 @@ def test_models_of_every_kind(flags):
     check_same(adaptive(**flags), batch(TYPES))
 
 
-@pytest.mark.parametrize("dtype,rtol", [(torch.bfloat16, 1e-2), (torch.float64, 1e-6)])
+@pytest.mark.parametrize(
+    "dtype,rtol", [(torch.bfloat16, 1e-2), (torch.float16, 2e-3), (torch.float64, 1e-6)]
+)
 def test_other_precisions(dtype, rtol):
     check_same(adaptive(share_all_embeddings=True).to(dtype), batch(TYPES), rtol)
 
@@ -199,3 +203,37 @@ def test_checkpoints_name_fairseqs_criterion():
     """fairseq does not go on with a criterion of another name."""
     assert CRITERION_REGISTRY[NAME].__name__ == CRITERION_REGISTRY[PLAIN].__name__
     assert CRITERION_REGISTRY[NAME] is not CRITERION_REGISTRY[PLAIN]
+
+
+def one_of_two(rank, port, name, folder):
+    """A step of torch's own DistributedDataParallel, which looks for unused weights."""
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2
+    )
+    model = adaptive(share_all_embeddings=True, decoder_layerdrop=0.5)
+    wrapped = torch.nn.parallel.DistributedDataParallel(model, find_unused_parameters=True)
+    for seed in (1, 2):  # the second would fail, had the first not found every weight
+        torch.manual_seed(seed)
+        loss = criterion(name)(ModuleProxyWrapper(wrapped), batch(TYPES, seed=10 * rank + seed))[0]
+        loss.backward()
+    gradients = {}
+    for key, weight in model.named_parameters():
+        if weight.grad is not None:
+            gradients[key] = weight.grad.clone()
+    torch.save(gradients, folder / f"{name}-{rank}.pt")
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+
+
+def test_torchs_own_wrapper_for_several_processes(tmp_path):
+    found = {}
+    for name in (NAME, PLAIN):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        torch.multiprocessing.spawn(one_of_two, (port, name, tmp_path), nprocs=2)
+        found[name], other = (torch.load(tmp_path / f"{name}-{rank}.pt") for rank in range(2))
+        assert all(torch.equal(gradient, other[key]) for key, gradient in found[name].items())
+    assert set(found[NAME]) == set(found[PLAIN])
+    for key, gradient in found[PLAIN].items():
+        torch.testing.assert_close(found[NAME][key], gradient, rtol=1e-4, atol=1e-4, msg=key)
