@@ -75,7 +75,9 @@ def test_a_training_is_the_same_to_rounding(data_bin, tmp_path, flags):
         assert ours and ours == pytest.approx(theirs, abs=0.5)
 
 
-@pytest.mark.parametrize("flags", ["--bf16", "--memory-efficient-bf16", "--memory-efficient-fp16", "--amp"])
+@pytest.mark.parametrize(
+    "flags", ["--bf16", "--memory-efficient-bf16", "--memory-efficient-fp16", "--amp"]
+)
 def test_half_precision(data_bin, tmp_path, flags):
     folders = [tmp_path / name for name in ("ours", "theirs")]
     results = [
