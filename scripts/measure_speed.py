@@ -23,7 +23,7 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.tasks.translation import TranslationTask
 from fairseq.trainer import Trainer
 
-import admin_fairseq  # noqa: F401
+from admin_fairseq.fused_loss import fused_loss
 
 
 @dataclass
@@ -155,6 +155,38 @@ def resident(kind):
         return int(re.search(kind + r":\s+(\d+)", file.read())[1]) / 1024
 
 
+def time_parts(shape, args):
+    """Yield lines: what optimizers take for an update, and the loss by its chunks, in ms."""
+    runs = {}
+    for name in ("adam", "multi_tensor_adam", "fused_adam", "radam"):
+        trainer = make_trainer([*STOCK, *ADMIN, "--optimizer", name], shape, args)
+        trainer.train_step([make_sample(shape, args.padding)])
+        runs[name] = trainer.optimizer.step
+    yield in_turn(runs, args)
+    channels = shape.dims[0]
+    features = torch.randn(512, channels, requires_grad=True)
+    weight = torch.randn(shape.vocabulary, channels, requires_grad=True)
+    target = torch.randint(shape.vocabulary, (512,))
+    runs = {}
+    for rows in (16, 32, 64, 128, 256, 512):
+        runs[f"{rows} rows"] = lambda rows=rows: torch.autograd.grad(
+            fused_loss(features, weight, target, 0.1, rows=rows).loss, (features, weight)
+        )
+    yield "512 positions, chunks of " + in_turn(runs, args)
+
+
+def in_turn(runs, args):
+    """Return the median times of functions that are called in turn, as text."""
+    times = {name: [] for name in runs}
+    for turn in range(args.pairs + 6):  # RAdam is rectified from the sixth on
+        for name, run in runs.items():
+            start = time.process_time()
+            run()
+            if turn >= 6:
+                times[name].append(1000 * (time.process_time() - start))
+    return ", ".join(f"{name} {statistics.median(times[name]):.1f} ms" for name in runs)
+
+
 def measure_peak(flags, shape, args):
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
@@ -181,6 +213,7 @@ def main():
     parser.add_argument("--padding", type=float, default=0.0, help="share of the target")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--flags", default="", help="more of fairseq-train's, for both sides")
+    parser.add_argument("--parts", action="store_true", help="optimizers and chunks by themselves")
     parser.add_argument("--no-memory", action="store_true")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
@@ -191,6 +224,10 @@ def main():
         flush=True,
     )
     for name in args.shapes:
+        if args.parts:
+            for line in time_parts(SHAPES[name], args):
+                print(f"{name:11} {line}", flush=True)
+            continue
         for variant in args.variants:
             ratios, stock = time_pairs(SHAPES[name], variant, args)
             low, high = ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]
