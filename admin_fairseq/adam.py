@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -132,7 +132,7 @@ class _FewPasses(OnePassNorm, FairseqAdam):
         """Settings that win over those stored in a checkpoint when training resumes."""
         lr = self.cfg.lr
         return {
-            "lr": lr[0] if isinstance(lr, Collection) else lr,
+            "lr": lr[0] if isinstance(lr, Sequence) else lr,
             "betas": betas_of(self.cfg),
             "eps": self.cfg.adam_eps,
             "weight_decay": self.cfg.weight_decay,
