@@ -19,8 +19,9 @@ Read the modules in this order:
 6. ``options``       the flags; ``rules``: the combinations that are refused
 7. ``profile``       measuring omega, its file, and filling a model
 8. ``training``      what ``--init-type`` does in fairseq-train; ``trace``: ``--trace-interval``;
-                     ``preemption``: a training that is told to stop saves first
-9. ``optim``         RAdam
+   ``preemption``: a training that is told to stop saves first
+9. ``optim``         RAdam; ``adam``: fairseq's Adam; both over lists (``multi_tensor``,
+   ``half_copies``); ``criterion``: the loss in chunks (``fused_loss``)
 10. ``compat``       workarounds for fairseq on today's Python, each feature-tested
 11. ``checkpoints``  verifying, reading, writing, rebuilding and averaging them
 12. ``deploy``       a trained model as a stock Transformer, and for CTranslate2
@@ -111,12 +112,14 @@ def register() -> None:
 
     This is all that importing the package changes in a process, beside what importing fairseq does:
 
-    - fairseq's registries get the ``admin_transformer`` architectures and ``radam``;
+    - fairseq's registries get the ``admin_transformer`` architectures, the optimizers ``radam``,
+      ``multi_tensor_adam`` and ``fused_adam``, and ``fused_label_smoothed_cross_entropy``;
     - functions of fairseq are patched, and numpy gets a name back that fairseq uses (``compat``);
     - torch's safe globals get the classes that fairseq keeps in its checkpoints;
     - fairseq's ``Trainer`` begins a training as ``--init-type`` says, with this plugin's models;
     - if its environment asks for it, fairseq-train saves when told to stop (``preemption``);
     - fairseq's warning that tensorboardX is missing is silenced;
+    - with optimizers of ours, fairseq's wrapper for half precision copies weights as lists;
     - data loading is stopped when the process ends, or fairseq's would wait for ever;
     - in fairseq's own commands an :class:`AdminError` ends in its message, without a traceback.
 
@@ -129,10 +132,20 @@ def register() -> None:
     from . import compat
 
     compat.apply()
-    from . import errors, model, optim, preemption, training  # noqa: F401
+    from . import (  # noqa: F401
+        adam,
+        criterion,
+        errors,
+        half_copies,
+        model,
+        optim,
+        preemption,
+        training,
+    )
 
     training.install()
     preemption.install()
+    half_copies.install()
     if is_fairseq_command():
         errors.install_excepthook()
 

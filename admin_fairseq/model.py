@@ -27,7 +27,7 @@ from fairseq.models.transformer.transformer_legacy import (
     transformer_wmt_en_de_big_t2t,
 )
 from fairseq.modules.checkpoint_activations import checkpoint_wrapper
-from torch import nn
+from torch import Tensor, nn
 
 from . import options, rules
 from .errors import raise_all
@@ -161,6 +161,29 @@ class AdminTransformerModel(TransformerModel):
         """Build the decoder, as fairseq's ``build_model`` asks for it."""
         no_encoder_attn = cfg.no_cross_attention
         return AdminTransformerDecoder(cfg, tgt_dict, embed_tokens, no_encoder_attn=no_encoder_attn)
+
+    def forward(
+        self,
+        src_tokens: Tensor,
+        src_lengths: Tensor,
+        prev_output_tokens: Tensor,
+        *args: Any,
+        output_head: Callable[[Tensor, Tensor], Any] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Arguments and result are those of fairseq's ``transformer``, but for one.
+
+        Args:
+            src_tokens, src_lengths, prev_output_tokens, args, kwargs: as fairseq's.
+            output_head: called, where given, instead of projecting to logits; with the decoder's
+                features, B x T x C, and the weight of its output projection, V x C. What it returns
+                is the result: a loss, say, inside what wrappers for several processes see.
+        """
+        inputs = (src_tokens, src_lengths, prev_output_tokens, *args)
+        if output_head is None:
+            return super().forward(*inputs, **kwargs)
+        features, _ = super().forward(*inputs, **{**kwargs, "features_only": True})
+        return output_head(features, self.decoder.output_projection.weight)
 
     def load_state_dict(
         self,

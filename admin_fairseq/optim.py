@@ -9,6 +9,7 @@ fairseq reads the types of ``RAdamConfig`` when it makes flags. As strings, whic
 ``from __future__ import annotations`` makes of them, they break every command of fairseq's.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, List, Optional
@@ -16,11 +17,12 @@ from typing import Any, List, Optional
 import torch
 from fairseq import utils
 from fairseq.dataclass import FairseqDataclass
-from fairseq.optim import FairseqOptimizer, register_optimizer
+from fairseq.optim import register_optimizer
 from omegaconf import II
 from torch import Tensor
 
-_HALVES = (torch.float16, torch.bfloat16)
+from .multi_tensor import Bucket, OnePassNorm, Row, fitting, new_moment, update
+
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
@@ -39,71 +41,95 @@ class RAdamConfig(FairseqDataclass):
     lr: List[float] = II("optimization.lr")
 
 
-class Float32StateRAdam(torch.optim.RAdam):
-    """torch's RAdam, which computes in float32 for half-precision weights, as fairseq's Adam does.
+class MultiTensorRAdam(torch.optim.RAdam):
+    """torch's RAdam over lists of tensors, with its bits on a CPU.
 
-    Only the weights themselves are rounded, after each step. For float32 weights it is torch's, bit
-    for bit.
+    torch has such a form too, for GPUs, which rounds in another way and needs more memory. For
+    half-precision weights state and arithmetic are in float32, as in fairseq's Adam; only the
+    weights themselves are rounded, after each step.
     """
-
-    _copies: list[tuple[Tensor, Tensor]]  # weights of the running step, and their float32 copies
-
-    def _init_group(self, group: dict[str, Any], *lists: list[Tensor]) -> Any:
-        """Hand torch's step float32 copies of half-precision weights and gradients.
-
-        Args:
-            group: of weights, as torch keeps it.
-            lists: what torch's step collects: weights, gradients, moments and steps.
-        """
-        wide = dict(group, params=[])
-        for param in group["params"]:
-            # without a gradient torch skips it: a copy would be work for nothing
-            if param.dtype not in _HALVES or param.grad is None:
-                wide["params"].append(param)
-                continue
-            copy = param.detach().float()
-            copy.grad = param.grad.float()
-            state: dict[str, Tensor] = {}
-            for key, value in self.state[param].items():
-                # loaded moments are where the checkpoint was, and perhaps in half precision
-                state[key] = value.to(copy) if key in _MOMENTS else value
-            # one dictionary, found by torch under the copy and by state_dict under the weight
-            self.state[copy] = self.state[param] = state
-            self._copies.append((param, copy))
-            wide["params"].append(copy)
-        return super()._init_group(wide, *lists)
 
     @torch.no_grad()
     def step(self, closure: Optional[Callable[[], Any]] = None) -> Any:
         """Update the weights; returns what ``closure`` returns."""
-        self._copies = []
-        loss = super().step(closure)
-        for param, copy in self._copies:
-            param.copy_(copy)
-            # state_dict numbers the weights, and knows no number for a copy
-            self.state[param] = self.state.pop(copy)
-        self._copies = []
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            update(self._rows(group), functools.partial(_rectified_update, group))
         return loss
+
+    def _rows(self, group: dict[str, Any]) -> list[tuple[float, Row]]:
+        """Return each weight's step, and the weight, gradient and moments."""
+        rows: list[Row] = []
+        steps: list[Tensor] = []
+        for param in group["params"]:
+            if param.grad is None:
+                continue
+            if param.grad.is_sparse:
+                raise RuntimeError("RAdam does not support sparse gradients")
+            data, state = param.data, self.state[param]
+            if len(state) == 0:
+                state["step"] = torch.tensor(0.0)
+                for name in _MOMENTS:
+                    state[name] = new_moment(data)
+            for name in _MOMENTS:
+                state[name] = fitting(state[name], data)
+            steps.append(state["step"])
+            rows.append((data, param.grad.data, *(state[name] for name in _MOMENTS)))
+        if not rows:
+            return []
+        torch._foreach_add_(steps, 1)
+        return list(zip(torch.stack(steps).tolist(), rows))
+
+
+def _rectified_update(group: dict[str, Any], bucket: Bucket) -> None:
+    """Change weights and moments in place, with torch's operations in its order."""
+    step, params, grads, (means, squares) = bucket
+    (beta1, beta2), lr = group["betas"], group["lr"]
+    if group["weight_decay"] != 0:
+        torch._foreach_mul_(params, 1 - lr * group["weight_decay"])
+    torch._foreach_lerp_(means, grads, 1 - beta1)
+    torch._foreach_mul_(squares, beta2)
+    torch._foreach_addcmul_(squares, grads, grads, value=1 - beta2)
+    steps = torch._foreach_div(means, 1 - beta1**step)
+    torch._foreach_mul_(steps, lr)
+    correction = 1 - beta2**step
+    longest = 2 / (1 - beta2) - 1  # of the approximated moving averages
+    length = longest - 2 * step * beta2**step / correction
+    if length > 5:
+        rates = torch._foreach_sqrt(squares)
+        torch._foreach_add_(rates, group["eps"])
+        torch._foreach_reciprocal_(rates)
+        torch._foreach_mul_(rates, correction**0.5)
+        torch._foreach_mul_(steps, rates)
+        share = (length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length)
+        torch._foreach_mul_(steps, share**0.5)
+    torch._foreach_add_(params, steps, alpha=-1)
+
+
+def betas_of(cfg: Any) -> tuple[float, ...]:
+    """Return ``--adam-betas``, as text or as fairseq has read it."""
+    return tuple(utils.eval_str_list(str(cfg.adam_betas).strip("()[]"), type=float))
 
 
 @register_optimizer("radam", dataclass=RAdamConfig)
-class FairseqRAdam(FairseqOptimizer):
+class FairseqRAdam(OnePassNorm):
     """torch's RAdam behind fairseq's optimizer interface."""
 
     def __init__(self, cfg: Any, params: Iterable[Tensor]) -> None:
         super().__init__(cfg)
-        self._optimizer = Float32StateRAdam(params, **self.optimizer_config)
+        self._optimizer = MultiTensorRAdam(params, **self.optimizer_config)
 
     @property
     def optimizer_config(self) -> dict[str, Any]:
         """Settings that win over those stored in a checkpoint when training resumes."""
         lr = self.cfg.lr
-        # the command line gives the text "(0.9, 0.98)", hydra a list
-        betas = utils.eval_str_list(str(self.cfg.adam_betas).strip("()[]"), type=float)
         return {
             # fairseq's list has a rate an epoch; its scheduler sets the later ones
             "lr": lr[0] if isinstance(lr, Sequence) else lr,
-            "betas": tuple(betas),
+            "betas": betas_of(self.cfg),
             "eps": self.cfg.adam_eps,
             "weight_decay": self.cfg.weight_decay,
             "decoupled_weight_decay": True,
@@ -111,7 +137,7 @@ class FairseqRAdam(FairseqOptimizer):
 
     @property
     def supports_memory_efficient_fp16(self) -> bool:
-        """Whether weights may be half precision, without float32 copies (see Float32StateRAdam)."""
+        """Whether weights may be half precision, without float32 copies (see MultiTensorRAdam)."""
         return True
 
     @property

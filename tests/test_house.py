@@ -35,15 +35,15 @@ ROOMS = {
         *["profile.text", "profile.two_columns", "deploy"],
     ],
     "experiments": ["experiments", "experiments.*"],
-    "equations": ["residual", "starting", "weights"],
-    "flags": ["options", "rules", "optim"],
+    "equations": ["fused_loss", "residual", "starting", "weights"],
+    "flags": ["adam", "half_copies", "multi_tensor", "options", "optim", "rules"],
     "model": ["layers", "model"],
     "profile": ["profile.*"],
     "checkpoints": ["checkpoints", "checkpoints.*"],
     "deploy": ["deploy.*"],
     "analysis": ["analysis", "analysis.*"],
     "compat": ["compat", "compat.*"],
-    "training": ["training", "trace", "preemption"],
+    "training": ["criterion", "training", "trace", "preemption"],
 }
 # room -> the rooms, beside itself and the light one, that it may import from
 MAY_IMPORT = {

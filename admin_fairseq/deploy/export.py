@@ -22,6 +22,7 @@ from ..checkpoints import (
 from ..errors import AdminError
 from .compare import compare
 from .fold import Folded, fold_state
+from .stock import STOCK_NAMES
 
 logger = logging.getLogger(__name__)
 _ROUTES = {
@@ -106,8 +107,11 @@ def stock_state(state: State, folded: Folded, safe: bool = False) -> State:
     cfg["model"] = folded.args
     # whoever reads the result need not have the plugin
     for section in cfg.values():
-        if isinstance(section, dict) and "user_dir" in section:
-            section["user_dir"] = None
+        if isinstance(section, dict):
+            if "user_dir" in section:
+                section["user_dir"] = None
+            if section.get("_name") in STOCK_NAMES:
+                section["_name"] = STOCK_NAMES[section["_name"]]
     extra = dict(state.get("extra_state") or {})
     for name in list(extra):
         if name.startswith("ema"):

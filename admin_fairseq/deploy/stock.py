@@ -9,6 +9,13 @@ from fairseq.models.transformer import TransformerModel
 from ..checkpoints import task_of
 from ..options import ADMIN_FLAGS
 
+# what is faster here, and the same in fairseq: whoever reads the result need not have the plugin
+STOCK_NAMES = {
+    "fused_label_smoothed_cross_entropy": "label_smoothed_cross_entropy",
+    "multi_tensor_adam": "adam",
+    "fused_adam": "adam",
+}
+
 
 def build_stock(args: Namespace, source: Dictionary, target: Dictionary) -> TransformerModel:
     """Build fairseq's own ``transformer`` from the flags of a ``fold.Folded`` and dictionaries."""
@@ -28,6 +35,9 @@ def make_stock_flags(args: Namespace, routes: dict[str, str]) -> None:
     for name in (*ADMIN_FLAGS, "admin_omega"):
         if hasattr(args, name):
             delattr(args, name)
+    for name in ("criterion", "optimizer"):
+        if getattr(args, name, None) in STOCK_NAMES:
+            setattr(args, name, STOCK_NAMES[getattr(args, name)])
     # all dimensions are among the flags, whatever architecture they were the default values of
     args.arch = "transformer"
     if hasattr(args, "_name"):
