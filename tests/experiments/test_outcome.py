@@ -9,9 +9,10 @@ import shutil
 import pytest
 from fairseq.data import Dictionary, data_utils
 
+from admin_fairseq import cli
 from admin_fairseq.errors import AdminError
 from admin_fairseq.experiments.recipe import TO_TRAIN, read_recipe
-from admin_fairseq.experiments.runs import outcome, record
+from admin_fairseq.experiments.runs import outcome, record, sweep
 from admin_fairseq.experiments.runs.checks import check
 from admin_fairseq.experiments.runs.settings import Settings
 from admin_fairseq.experiments.runs.unigram import count_tokens, unigram_bits
@@ -206,3 +207,21 @@ def test_sessions_that_were_killed_took_no_negative_time(tmp_path):
         pass
     assert sessions.read_text().splitlines()[2] == "700\t710"
     assert record.wall_clock(tmp_path / "none") is None
+
+
+def test_a_sweep_lists_the_last_verdicts(tmp_path, monkeypatch, capsys):
+    """Of a run that a later one has shown to have diverged, too."""
+
+    def train_all(recipe, cells, dest, args):
+        folder = dest / cells[0].name()
+        folder.mkdir()
+        last = {"state": "diverged", "update": 3, "reason": "plateau"}
+        record.save_outcome(folder, last)
+        return {folder: "done after 3 updates", tmp_path / "failed": "failed"}, []
+
+    monkeypatch.setattr(sweep, "check", lambda *_: None)
+    monkeypatch.setattr(sweep, "train_all", train_all)
+    words = ["--init-types", "post-ln", "--layers", "6-6", "--seeds", "1", "--cpu"]
+    assert cli.main(["sweep", "quickstart", *words, "--dest", str(tmp_path)]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.endswith("\tdiverged at update 3 (plateau)") and second.endswith("failed\tfailed")

@@ -9,7 +9,7 @@ from typing import Any, Optional
 
 from ...errors import AdminError, raise_all
 from ..recipe import TO_TRAIN, Recipe, read_recipe
-from . import machine, runs
+from . import machine, record, runs
 from .checks import check, init_type_name, init_type_words
 from .flags import EXTRA, add_common, check_numbers, make_settings
 from .outcome import describe
@@ -86,7 +86,9 @@ def _sweep(args: Namespace) -> None:
         return
     ends, failures = train_all(recipe, cells, dest, args)
     for folder, end in ends.items():
-        print(f"{folder}\t{end}")
+        # what it was called when it ended may be out of date: later runs are judged beside it
+        judged = record.load_outcome(folder)
+        print(f"{folder}\t{describe(judged) if judged else end}")
     raise_all(
         f"{len(failures)} of {len(cells)} runs failed; the same command tries them again:", failures
     )
