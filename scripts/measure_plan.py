@@ -26,7 +26,7 @@ from fairseq.tasks.translation import TranslationConfig, TranslationTask
 import admin_fairseq  # noqa: F401
 from admin_fairseq.experiments.plan.memory import FLOAT32, needed
 from admin_fairseq.experiments.plan.shape import Shape
-from admin_fairseq.optim import Float32StateRAdam
+from admin_fairseq.optim import MultiTensorRAdam
 
 MIB = 2**20
 # the model's sizes; sentences, tokens a sentence
@@ -70,7 +70,7 @@ def train(shape, sentences, length, checkpointing):
     lengths = torch.full((sentences,), length)
     inputs = {"src_tokens": tokens, "src_lengths": lengths, "prev_output_tokens": tokens}
     sample = {"net_input": inputs, "target": tokens, "ntokens": sentences * length}
-    optimizer = Float32StateRAdam(model.parameters(), lr=1e-5, decoupled_weight_decay=True)
+    optimizer = MultiTensorRAdam(model.parameters(), lr=1e-5, decoupled_weight_decay=True)
     for _ in range(2):
         for _ in range(2):
             criterion(model, sample)[0].backward()

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the tests need, and runs them: bash scripts/test.sh [pytest arguments]
 # Without arguments everything runs: the checks of the code (shellcheck, ruff, mypy), then all tests, one process for
-# each core, with the share of admin_fairseq that they ran, commands included.
-# Environment: PYTHON, the interpreter to use (3.11 or 3.12); VENV, the virtual environment (.venv).
+# each core, with the share of admin_fairseq that those not marked slow ran, commands included.
+# Environment: PYTHON, the interpreter to use (3.11 to 3.14); VENV, the virtual environment (.venv).
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 if [ "${1:-}" = --help ] || [ "${1:-}" = -h ]; then
@@ -28,6 +28,10 @@ mypy
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 export COVERAGE_FILE=$folder/coverage
-coverage run -m pytest -n "$cores" --dist loadscope --durations 60 --durations-min 5
+# counting makes commands a third slower, so the slow tests go without
+failed=0
+coverage run -m pytest -n "$cores" --dist loadscope -m "not slow" || failed=$?
 coverage combine --quiet "$folder"
 coverage report
+python -m pytest -n "$cores" --dist loadscope -m slow --durations 40 --durations-min 5 || failed=$?
+exit "$failed"

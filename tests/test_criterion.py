@@ -225,6 +225,7 @@ def one_of_two(rank, port, name, folder):
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_torchs_own_wrapper_for_several_processes(tmp_path):
     found = {}
     for name in (NAME, PLAIN):

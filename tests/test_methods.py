@@ -166,6 +166,7 @@ def test_the_tables_need_no_torch(module):
     assert result.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 @pytest.mark.subprocess
 def test_fairseq_train_takes_the_words(warm, data_bin, tmp_path):
     """Checkpoints store what they always did, whatever word the command line had."""

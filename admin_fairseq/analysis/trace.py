@@ -23,10 +23,9 @@ def read_trace(path: str) -> list[dict[str, Any]]:
         AdminError: if there is no such log, or nothing was traced in it.
     """
     try:
-        # asked here: to read_log a missing log is one of a run that has not begun
-        with open(path, "rb") as file:
+        with open(path, encoding="utf-8") as file:
             file.read(1)
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise AdminError(f"{path}: cannot be read: {error}") from None
     rows: list[dict[str, Any]] = []
     seen = set()

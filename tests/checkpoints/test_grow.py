@@ -249,6 +249,7 @@ def test_one_file_for_both_sides(tmp_path):
     assert load_checkpoint(tmp_path / "grown.pt")["model"][grow.SOURCE].shape == (43, 16)
 
 
+@pytest.mark.slow
 @pytest.mark.subprocess
 def test_fine_tunes_on_text_with_new_words(warm, data_bin, tmp_path):
     """From a training to the translation of a sentence with a word that the first data lacked."""

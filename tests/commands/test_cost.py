@@ -10,6 +10,7 @@ from tests.helpers import REPOSITORY, run
 pytestmark = pytest.mark.subprocess
 
 
+@pytest.mark.slow
 def test_profiling_needs_less_memory_than_a_training_step():
     """Times are the script's business; memory can be tested on any machine."""
     script = REPOSITORY / "scripts" / "measure_cost.py"

@@ -39,6 +39,7 @@ def test_profiling_measures_the_batch_of_one_device(data_bin, tmp_path, one_proc
     assert profile_file.load(tmp_path / "admin.profile").sites == one_process.sites
 
 
+@pytest.mark.slow
 @pytest.mark.subprocess
 def test_auto_trains_and_resumes(data_bin, tmp_path, one_process):
     flags = "--init-type adaptive-auto --lr 1e-9 --no-epoch-checkpoints"

@@ -87,6 +87,7 @@ def test_half_precision(data_bin, tmp_path, flags):
     check_same_training(results, folders, tolerance=3e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first,second", [(NAME, PLAIN), (PLAIN, NAME)])
 @pytest.mark.parametrize("optimizers", [("adam", "fused_adam"), ("multi_tensor_adam", "adam")])
 def test_resumes_across_criteria_and_optimizers(data_bin, tmp_path, first, second, optimizers):
@@ -109,6 +110,7 @@ def test_multi_tensor_adam_is_adam_to_the_bit(data_bin, tmp_path):
         assert torch.equal(states[0]["model"][name], weight), name
 
 
+@pytest.mark.slow
 def test_two_processes(data_bin, tmp_path):
     folders = [tmp_path / name for name in ("ours", "theirs")]
     results = []

@@ -16,7 +16,7 @@ import torch
 
 from tests.helpers import TRAIN_FLAGS, USER_DIR
 
-pytestmark = pytest.mark.subprocess
+pytestmark = [pytest.mark.subprocess, pytest.mark.slow]
 
 SMALL = "--encoder-layers 2 --decoder-layers 2 --encoder-embed-dim 16 --encoder-ffn-embed-dim 32"
 AUTO = "--init-type adaptive-auto"

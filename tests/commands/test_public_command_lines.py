@@ -192,6 +192,7 @@ def test_each_row_for_translation(row):
 LINES = read_lines()
 
 
+@pytest.mark.slow
 @pytest.mark.subprocess
 @pytest.mark.parametrize("name", LINES)
 def test_profile_train_resume_translate(name, warm, data_bin, tmp_path):
@@ -257,6 +258,7 @@ def test_t2t_trains_as_the_pre_ln_model_that_it_is(warm, data_bin, tmp_path):
     assert "encoder.layer_norm.weight" in load_checkpoint(tmp_path / "checkpoint_last.pt")["model"]
 
 
+@pytest.mark.slow
 @pytest.mark.subprocess
 def test_sacrebleu_left_unchanged_is_ignored(warm, data_bin, tmp_path):
     flags = small(changed(LINES["WMT'17 En-De base"]))

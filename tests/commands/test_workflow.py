@@ -10,7 +10,7 @@ from admin_fairseq.checkpoints import load_checkpoint
 from admin_fairseq.profile import file as profile_file
 from tests.helpers import USER_DIR, run, train
 
-pytestmark = pytest.mark.subprocess
+pytestmark = [pytest.mark.subprocess, pytest.mark.slow]
 
 
 def generate(data_bin, path, *flags):

@@ -76,6 +76,7 @@ def omegas(state):
     return [name for name in state["model"] if name.endswith(".omega")]
 
 
+@pytest.mark.slow
 def test_a_user_dir_of_ones_own(place):
     folder, do = place
     deep, mine, translate, fold = commands(None)

@@ -161,6 +161,7 @@ def test_foreign_files_are_refused(tmp_path, content, capsys):
     assert main(["report", str(tmp_path / "none.tsv")]) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.subprocess
 def test_every_init_type_from_training_to_report(tiny):  # noqa: F811
     """Two epochs each, averaged, translated, scored against the raw text, reported."""

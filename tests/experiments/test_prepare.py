@@ -98,6 +98,7 @@ def test_a_recipe_with_sacremoses(tmp_path):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.subprocess
 def test_a_generated_corpus_is_left_as_it_is(tmp_path):
     """The quick start's, smaller: as the commands of subword-nmt and fairseq make it."""
@@ -128,6 +129,7 @@ def test_a_generated_corpus_is_left_as_it_is(tmp_path):
     assert files(own / "data-bin") == files(out / "data-bin")
 
 
+@pytest.mark.slow
 def test_only_what_depends_on_a_changed_setting_is_made_again(tmp_path):
     iwslt14(tmp_path / "in")
     assert prepare(tmp_path, "iwslt14_de-en").returncode == 0

@@ -118,6 +118,7 @@ def test_no_address_has_the_file(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_script_downloads_and_without_a_network_says_so(tmp_path):
     iwslt14(tmp_path / "in")
     content = {"/de-en.tgz": (tmp_path / "in" / "de-en.tgz").read_bytes()}

@@ -74,6 +74,7 @@ def prepare(tmp_path, name="iwslt14_de-en", dest="out", jobs=1):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.subprocess
 @pytest.mark.parametrize("name", ["iwslt14_de-en", "wmt14_en-de"])
 def test_killed_before_every_renaming_it_ends_with_the_same_files(tmp_path, name):
@@ -108,6 +109,7 @@ def test_killed_before_every_renaming_it_ends_with_the_same_files(tmp_path, name
     assert files(tmp_path / "killed") == files(tmp_path / "out")
 
 
+@pytest.mark.slow
 @pytest.mark.subprocess
 def test_killed_amid_a_stage_its_workers_end_and_no_part_is_taken_for_whole(tmp_path):
     iwslt14(tmp_path / "in", pairs=8000)

@@ -280,6 +280,7 @@ def test_missing_and_damaged_files_are_named(tmp_path):
     assert result.returncode == 1 and "neither val.de.gz nor val.de" in result.stdout
 
 
+@pytest.mark.slow
 def test_prepares_and_goes_on_where_it_stopped(tmp_path):
     recipe = without_checksums(tmp_path)
     source = multi30k(tmp_path / "in", compress=True)

@@ -371,6 +371,7 @@ def test_goes_on_from_the_newest_whole_checkpoint(tmp_path):
     assert not (tmp_path / "checkpoint_best.pt").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.subprocess
 def test_killed_and_started_again_ends_as_undisturbed(tiny):
     """To the bit, in a later epoch than the first and in the middle of it."""
@@ -451,6 +452,7 @@ def _is_ours(pid, folder):
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.subprocess
 def test_a_sweep_goes_on_after_a_diverged_run(tiny):
     """At a learning rate of 1e30 weights are not finite after a few updates."""
