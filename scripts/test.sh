@@ -28,7 +28,7 @@ mypy
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 export COVERAGE_FILE=$folder/coverage
-# counting makes commands a third slower, so the slow tests go without
+# counting slows commands down, so the slow tests go without
 failed=0
 coverage run -m pytest -n "$cores" --dist loadscope -m "not slow" || failed=$?
 coverage combine --quiet "$folder"
