@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .errors import AdminError
 from .multi_tensor import Bucket, OnePassNorm, Row, fitting, new_moment, update
-from .optim import betas_of
+from .optim import settings_of
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -130,13 +130,7 @@ class _FewPasses(OnePassNorm, FairseqAdam):
     @property
     def optimizer_config(self) -> dict[str, Any]:
         """Settings that win over those stored in a checkpoint when training resumes."""
-        lr = self.cfg.lr
-        return {
-            "lr": lr[0] if isinstance(lr, Sequence) else lr,
-            "betas": betas_of(self.cfg),
-            "eps": self.cfg.adam_eps,
-            "weight_decay": self.cfg.weight_decay,
-        }
+        return settings_of(self.cfg)
 
 
 @register_optimizer("multi_tensor_adam", dataclass=FairseqAdamConfig)

@@ -109,9 +109,16 @@ def _rectified_update(group: dict[str, Any], bucket: Bucket) -> None:
     torch._foreach_add_(params, steps, alpha=-1)
 
 
-def betas_of(cfg: Any) -> tuple[float, ...]:
-    """Return ``--adam-betas``, as text or as fairseq has read it."""
-    return tuple(utils.eval_str_list(str(cfg.adam_betas).strip("()[]"), type=float))
+def settings_of(cfg: Any) -> dict[str, Any]:
+    """Return what the flags that all kinds of Adam share say, as torch's optimizers take it."""
+    return {
+        # fairseq's list has a rate an epoch; its scheduler sets the later ones
+        "lr": cfg.lr[0] if isinstance(cfg.lr, Sequence) else cfg.lr,
+        # as text, or as fairseq has read it
+        "betas": tuple(utils.eval_str_list(str(cfg.adam_betas).strip("()[]"), type=float)),
+        "eps": cfg.adam_eps,
+        "weight_decay": cfg.weight_decay,
+    }
 
 
 @register_optimizer("radam", dataclass=RAdamConfig)
@@ -125,15 +132,7 @@ class FairseqRAdam(OnePassNorm):
     @property
     def optimizer_config(self) -> dict[str, Any]:
         """Settings that win over those stored in a checkpoint when training resumes."""
-        lr = self.cfg.lr
-        return {
-            # fairseq's list has a rate an epoch; its scheduler sets the later ones
-            "lr": lr[0] if isinstance(lr, Sequence) else lr,
-            "betas": betas_of(self.cfg),
-            "eps": self.cfg.adam_eps,
-            "weight_decay": self.cfg.weight_decay,
-            "decoupled_weight_decay": True,
-        }
+        return {**settings_of(self.cfg), "decoupled_weight_decay": True}
 
     @property
     def supports_memory_efficient_fp16(self) -> bool:

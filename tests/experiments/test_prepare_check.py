@@ -2,8 +2,7 @@
 
 import re
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
@@ -11,20 +10,15 @@ from admin_fairseq.cli import main
 from admin_fairseq.experiments import corpus
 from admin_fairseq.experiments.corpus.manifest import MANIFEST, read_manifest
 from tests.experiments.corpora import iwslt14, manifest, preparation, recipe
+from tests.experiments.local_server import LocalServer
 
 
-class Server(ThreadingHTTPServer):
+class Server(LocalServer):
     """Announces sizes by path; ``head`` and ``ranges``: whether it takes such requests."""
 
     def __init__(self, sizes, head=True, ranges=True):
-        super().__init__(("localhost", 0), Handler)
         self.sizes, self.head, self.ranges, self.sent = sizes, head, ranges, 0
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-        self.url = f"http://localhost:{self.server_port}"
-
-    def __exit__(self, *error):
-        self.shutdown()
-        super().__exit__(*error)
+        super().__init__(Handler)
 
 
 class Handler(BaseHTTPRequestHandler):

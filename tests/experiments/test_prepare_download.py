@@ -1,8 +1,7 @@
 """Downloads: resumed, compared with what is published, from mirrors, and by a script."""
 
 import hashlib
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
@@ -10,23 +9,18 @@ from admin_fairseq.errors import AdminError
 from admin_fairseq.experiments.corpus.download import download
 from admin_fairseq.experiments.corpus.manifest import Archive
 from tests.experiments.corpora import bash, iwslt14, manifest, recipe
+from tests.experiments.local_server import LocalServer
 
 
-class Server(ThreadingHTTPServer):
+class Server(LocalServer):
     """Serves ``content`` by path, and lists what was asked for.
 
     ``cut`` ends the first answer after so many bytes.
     """
 
     def __init__(self, content, cut=None, ranges=True):
-        super().__init__(("localhost", 0), Handler)
         self.content, self.cut, self.ranges, self.asked = content, cut, ranges, []
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-        self.url = f"http://localhost:{self.server_port}"
-
-    def __exit__(self, *error):
-        self.shutdown()
-        super().__exit__(*error)
+        super().__init__(Handler)
 
 
 class Handler(BaseHTTPRequestHandler):
