@@ -14,6 +14,7 @@ import torch
 from fairseq.optim import FP16Optimizer
 from torch import Tensor
 
+from .compat.marks import is_mended, mark
 from .multi_tensor import OnePassNorm
 
 
@@ -25,7 +26,7 @@ def install() -> None:
 
 def _replace(one_pass: Any) -> None:
     loop = getattr(FP16Optimizer, one_pass.__name__)
-    if getattr(loop, "one_pass_for_admin_fairseq", False):
+    if is_mended(loop, by=__name__):
         return
 
     @functools.wraps(loop)
@@ -35,8 +36,7 @@ def _replace(one_pass: Any) -> None:
         else:
             loop(self)
 
-    choose.one_pass_for_admin_fairseq = True  # type: ignore[attr-defined]
-    setattr(FP16Optimizer, one_pass.__name__, choose)
+    setattr(FP16Optimizer, one_pass.__name__, mark(choose, by=__name__))
 
 
 # The three below have fairseq's names and do what its loops do, in lists.

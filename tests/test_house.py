@@ -36,14 +36,14 @@ ROOMS = {
     ],
     "experiments": ["experiments", "experiments.*"],
     "equations": ["fused_loss", "residual", "starting", "weights"],
-    "flags": ["adam", "half_copies", "multi_tensor", "options", "optim", "rules"],
+    "flags": ["adam", "multi_tensor", "options", "optim", "rules"],
     "model": ["layers", "model"],
     "profile": ["profile.*"],
     "checkpoints": ["checkpoints", "checkpoints.*"],
     "deploy": ["deploy.*"],
     "analysis": ["analysis", "analysis.*"],
     "compat": ["compat", "compat.*"],
-    "training": ["criterion", "training", "trace", "preemption"],
+    "training": ["criterion", "half_copies", "preemption", "trace", "training"],
 }
 # room -> the rooms, beside itself and the light one, that it may import from
 MAY_IMPORT = {
