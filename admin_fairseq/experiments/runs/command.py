@@ -239,8 +239,7 @@ def distributed(
             )
         rendezvous = ["--nnodes", settings.nodes, "--node-rank", node_rank]
         rendezvous += ["--master-addr", host, "--master-port", port]
-    per_node = settings.processes // settings.nodes
-    launcher = ["torchrun", *rendezvous, "--nproc-per-node", per_node, "--no-python"]
+    launcher = ["torchrun", *rendezvous, "--nproc-per-node", settings.per_node, "--no-python"]
     launched: Words = ["bash", "-c", 'exec "$@" --distributed-rank "$RANK"', "bash", *words]
     launched += ["--distributed-init-method", "env://"]
     launched += ["--distributed-world-size", settings.processes, "--distributed-no-spawn"]

@@ -70,7 +70,7 @@ def finish(
     profile = command.profile_of(recipe, settings, folder)
     words = command.fairseq_train(recipe, settings, folder, profile)
     launched = command.with_paths(command.distributed(words, settings, node_rank, master))
-    environment = devices.environment(settings.cpu, settings.processes // settings.nodes)
+    environment = devices.environment(settings.cpu, settings.per_node)
     folder.mkdir(parents=True, exist_ok=True)
     if node_rank > 0:
         _wait_for(profile)

@@ -36,6 +36,11 @@ class Settings:
     beta2: str = ""
     extra: list[str] = field(default_factory=list)
 
+    @property
+    def per_node(self) -> int:
+        """The processes of one machine, each with a GPU of its own."""
+        return self.processes // self.nodes
+
     def variant(self) -> str:
         """Return what differs from the recipe, as text; empty where nothing does."""
         parts = ["no-warmup"] if self.no_warmup else []

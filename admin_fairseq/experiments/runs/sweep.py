@@ -177,7 +177,7 @@ def share_gpus(cells: list[Settings]) -> Optional[Pool]:
     """Return how the GPUs of this machine are shared among runs; None on the CPU."""
     if any(settings.cpu for settings in cells):
         return None
-    takes = [settings.processes // settings.nodes for settings in cells]
+    takes = [settings.per_node for settings in cells]
     return Pool([gpu.word for gpu in machine.visible_gpus()], takes)
 
 

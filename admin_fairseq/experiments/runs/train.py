@@ -82,7 +82,7 @@ def show(recipe: Recipe, settings: Settings, folder: Path, args: Namespace) -> N
         print(_on_gpus(1, settings) + shlex.join(words))
     words = command.fairseq_train(recipe, settings, folder, profile)
     words = command.distributed(words, settings, args.node_rank, args.master)
-    print(_on_gpus(settings.processes // settings.nodes, settings) + shlex.join(words))
+    print(_on_gpus(settings.per_node, settings) + shlex.join(words))
 
 
 def _on_gpus(count: int, settings: Settings) -> str:
@@ -95,7 +95,7 @@ def _on_gpus(count: int, settings: Settings) -> str:
 
 def say_idle(settings: Settings, at_a_time: int = 1) -> None:
     """Log it if a machine has more GPUs than its trainings take."""
-    used, available = settings.processes // settings.nodes * at_a_time, len(machine.visible_gpus())
+    used, available = settings.per_node * at_a_time, len(machine.visible_gpus())
     if not settings.cpu and used < available:
         logger.info(
             "%d of %d GPUs are used: one training takes as many as the recipe's tokens-per-update "
