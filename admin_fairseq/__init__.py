@@ -33,9 +33,9 @@ Beside these: ``errors`` (mistakes without tracebacks), ``files`` (whole or not 
 (text that is a value), ``weights`` (state dicts compared), ``plots``, ``logs`` (reading fairseq's
 output), ``user_dir`` (a user's own), ``program`` (which program this is), ``needs`` (is there a
 fairseq?) and ``moved`` (old import paths). Light, which is without torch and fairseq, are ``cli``,
-``errors``, ``files``, ``init_types``, ``literal``, ``logs``, ``moved``, ``needs``, ``plots``,
-``program``, ``sites``, ``user_dir``, ``version``, ``experiments`` and of ``profile`` what its map
-says.
+``closed_forms``, ``errors``, ``files``, ``init_types``, ``literal``, ``logs``, ``moved``,
+``needs``, ``plots``, ``program``, ``sites``, ``user_dir``, ``version``, ``experiments`` and of
+``profile`` what its map says.
 """
 
 import importlib

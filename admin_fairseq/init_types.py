@@ -7,6 +7,7 @@ sites in a stack (2N in the encoder, 3M in the decoder).
     default         b = s = 1: fairseq's Post-LN
     pre-ln          b = s = 1: fairseq's Pre-LN, which is default with both normalize-before flags
     adaptive        b = 1, s = omega, learnable; omega from a profile (Admin, arXiv 2004.08249)
+    adaptive-flat   the same, with one omega for all sites of a stack (``profile.shape``)
     analytic        b = 1, s = omega, learnable or constant, from n alone (admin-torch)
     deepnet         b = 1, s = alpha, constant; branches start smaller by beta (arXiv 2203.00555)
     rezero          s = 1, b = one learnable scalar a layer that starts at 0; no LayerNorm
@@ -20,14 +21,14 @@ results and figures take their words from these records. No torch, no fairseq.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .closed_forms import analytic_scale, deepnet_scale
 from .errors import AdminError
 
-OUTPUT_CHANGES = ("O(logn)", "O(1)", "O(n)")
+OMEGA_SHAPES = ("recursion", "flat")
 POST_LN = {"encoder_normalize_before": False, "decoder_normalize_before": False}
 PRE_LN = {"encoder_normalize_before": True, "decoder_normalize_before": True}
 
@@ -74,50 +75,13 @@ class Method:
     @property
     def train_flags(self) -> list[str]:
         """The flags of fairseq-train that it stands for, as words of a command."""
-        words = ["--init-type", str(self.flags["init_type"])]
+        words: list[str] = []
         for name, value in self.flags.items():
-            if value is True:
+            if value is not False:
                 words.append("--" + name.replace("_", "-"))
+            if isinstance(value, str):
+                words.append(value)
         return words
-
-
-def analytic_omega(n: int, output_change: str = "O(logn)") -> float:
-    """Return the one omega of all n sites of a stack that gives the wanted output change.
-
-    The output change is how far the stack's output moves when its weights do. From the later closed
-    form of Admin's authors (github.com/microsoft/admin-torch): omega^2 = (n + 1) / ln(n + 1) - 1
-    for ``O(logn)``, n for ``O(1)``; 1, which is Post-LN, for ``O(n)``.
-    """
-    squares = {"O(logn)": (n + 1) / math.log(n + 1) - 1, "O(1)": n, "O(n)": 1.0}
-    return math.sqrt(squares[str(output_change)])
-
-
-def deepnorm_scales(encoder_layers: int, decoder_layers: int) -> dict[str, tuple[float, float]]:
-    """Return ``{stack: (alpha, beta)}`` of DeepNorm (Wang et al., 2022, arXiv 2203.00555, table 1).
-
-    alpha scales the shortcut; beta is the Xavier gain of the weights that ``starting`` names.
-    """
-    n, m = encoder_layers, decoder_layers
-    both = (n**4 * m) ** (1 / 16)
-    return {"encoder": (0.81 * both, 0.87 / both), "decoder": ((3 * m) ** 0.25, (12 * m) ** -0.25)}
-
-
-def count_sites(cfg: Any, stack: str) -> int:
-    """Return n, the number of residual sites that a model with these flags has in a stack."""
-    if stack == "encoder":
-        return 2 * cfg.encoder_layers
-    sites_of_a_layer = 2 if cfg.no_cross_attention else 3
-    return sites_of_a_layer * cfg.decoder_layers
-
-
-def _analytic_scale(cfg: Any, stack: str) -> float:
-    output_change = getattr(cfg, "analytic_output_change", "O(logn)")
-    return analytic_omega(count_sites(cfg, stack), output_change)
-
-
-def _deepnet_scale(cfg: Any, stack: str) -> float:
-    alpha, _beta = deepnorm_scales(cfg.encoder_layers, cfg.decoder_layers)[stack]
-    return alpha
 
 
 # in the order in which help, tables and legends have them
@@ -141,15 +105,25 @@ METHODS: tuple[Method, ...] = (
         flags={"init_type": "adaptive", **POST_LN},
         needs_profile=True,
         stores={"omega": ""},
-        reads=("admin_profile", "freeze_first_omega", "admin_count_padding"),
+        reads=("admin_profile", "omega_shape", "freeze_first_omega", "admin_count_padding"),
         refuses=("base_layers", "flat_shards", "normalize_before"),
+    ),
+    Method(
+        name="adaptive-flat",
+        aliases=("admin-flat",),
+        label="Admin, flat",
+        flags={"init_type": "adaptive", "omega_shape": "flat", **POST_LN},
+        needs_profile=True,
+        stores={"omega": ""},
+        reads=("admin_profile", "omega_shape", "admin_count_padding"),
+        refuses=("base_layers", "flat_shards", "normalize_before", "first_omega"),
     ),
     Method(
         name="analytic",
         label="analytic",
         flags={"init_type": "analytic", **POST_LN},
         stores={"omega": "", "alpha": "--analytic-constant"},
-        closed_form=_analytic_scale,
+        closed_form=analytic_scale,
         reads=("analytic_output_change", "analytic_constant"),
         # its omegas are there when layers are built: flat shards have nothing to fill
         refuses=("base_layers", "normalize_before"),
@@ -159,7 +133,7 @@ METHODS: tuple[Method, ...] = (
         label="DeepNet",
         flags={"init_type": "deepnet", **POST_LN},
         stores={"alpha": ""},
-        closed_form=_deepnet_scale,
+        closed_form=deepnet_scale,
         refuses=("base_layers", "empty_stacks", "normalize_before"),
     ),
     Method(
@@ -204,7 +178,9 @@ def find_method(word: str) -> Method:
 
 
 def method_of(cfg: Any) -> Method:
-    """Return the method of a model's flags: with ``default``, a normalize-before flag says which.
+    """Return the method of a model's flags.
+
+    With ``default`` a normalize-before flag says which, and with ``adaptive`` the shape of omega.
 
     Args:
         cfg: fairseq's ``TransformerConfig`` or its Namespace of flags; ``default`` where it says
@@ -214,6 +190,9 @@ def method_of(cfg: Any) -> Method:
         AdminError: if its init type is none.
     """
     method = find_method(getattr(cfg, "init_type", "default"))
+    if method.flags["init_type"] == "adaptive":
+        shape = getattr(cfg, "omega_shape", None)
+        return find_method("adaptive-flat") if str(shape) == "flat" else method
     # of default alone do the normalize-before flags make two methods
     if method.flags["init_type"] != "default":
         return method
@@ -226,6 +205,14 @@ def measures(cfg: Any) -> bool:
     """Whether fairseq-train measures the omegas of a model with these flags on its first batch."""
     init_type = str(getattr(cfg, "init_type", "default"))
     return init_type in find_method(init_type).measuring
+
+
+def measuring_flags(method: Method) -> dict[str, Any]:
+    """Return the flags of a method with which omegas are measured, where it needs a profile."""
+    flags = dict(method.flags)
+    if method.needs_profile:
+        flags["init_type"] = find_method(flags["init_type"]).measuring[0]
+    return flags
 
 
 def init_type_words() -> tuple[str, ...]:
@@ -247,10 +234,13 @@ def canonical_flags(cfg: Any) -> dict[str, Any]:
     # a measuring word is no alias: with it a training reads no profile
     if word == stored or word in method.measuring:
         return {}
-    # post-ln and pre-ln are stored as one word: the flags that tell them apart are stored too
-    if method.flags["init_type"] == "default":
+    # two methods are stored as one word: the flags that tell them apart are stored too
+    if stored == "default":
         return dict(method.flags)
-    return {"init_type": stored}
+    changed = {"init_type": stored}
+    if "omega_shape" in method.flags:
+        changed["omega_shape"] = method.flags["omega_shape"]
+    return changed
 
 
 # what a state dict may hold for its sites
@@ -268,7 +258,7 @@ def methods_that_store(scale: str) -> str:
     with_a_flag: list[str] = []
     for method in METHODS:
         if method.name != method.flags["init_type"]:
-            continue  # pre-ln is stored as default
+            continue  # pre-ln is stored as default, adaptive-flat as adaptive
         # a method that stores nothing is asked for by the empty name
         stores = method.stores or {"": ""}
         if scale not in stores:

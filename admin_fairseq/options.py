@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Optional
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from omegaconf import OmegaConf, open_dict
 
-from .init_types import OUTPUT_CHANGES, canonical_flags, init_type_words
+from .closed_forms import OUTPUT_CHANGES
+from .init_types import OMEGA_SHAPES, canonical_flags, init_type_words
 
 EMBED_PATHS = ("encoder_embed_path", "decoder_embed_path")
 LAST_CHECKPOINT = "checkpoint_last.pt"
@@ -27,9 +28,11 @@ LAST_CHECKPOINT = "checkpoint_last.pt"
 # the same flags in fairseq's eyes and in a type checker's, which cannot read made enumerations
 if TYPE_CHECKING:
     InitType = str
+    OmegaShape = str
     OutputChange = str
 else:
     InitType = ChoiceEnum(init_type_words())
+    OmegaShape = ChoiceEnum(OMEGA_SHAPES)
     OutputChange = ChoiceEnum(OUTPUT_CHANGES)
 
 
@@ -43,9 +46,17 @@ class AdminOptions(FairseqDataclass):
             "help": "how residual sites scale and start: default (or post-ln) is fairseq's own, "
             "pre-ln the same with both normalize-before flags; adaptive-profiling measures Admin's "
             "omegas on the first batch, writes the profile and exits; adaptive (or admin) trains "
-            "from the profile; adaptive-auto does both in one run; analytic has a closed form for "
-            "omega; deepnet, rezero, rezero_postln and looklinear are methods that Admin is "
-            "compared with"
+            "from the profile; adaptive-auto does both in one run; adaptive-flat (or admin-flat) "
+            "is adaptive with --omega-shape flat; analytic has a closed form for omega; deepnet, "
+            "rezero, rezero_postln and looklinear are methods that Admin is compared with"
+        },
+    )
+    omega_shape: Optional[OmegaShape] = field(
+        default=None,
+        metadata={
+            "help": "how Admin's omegas run through a stack: recursion, the paper's, grows from 1; "
+            "flat gives every site the recursion's last. One profile holds both (default: what "
+            "the profile was written with, and recursion where it is measured)"
         },
     )
     analytic_output_change: OutputChange = field(
@@ -148,6 +159,12 @@ def stored_omegas(args: Namespace) -> Optional[dict[str, float]]:
     of another checkpoint.
     """
     return getattr(args, "admin_omega", None)
+
+
+def omega_shape(args: Namespace) -> Optional[str]:
+    """Return the shape of omega that is asked for; None where that is left to the profile."""
+    shape = getattr(args, "omega_shape", None)
+    return None if shape is None else str(shape)
 
 
 def only_profiles(args: Namespace) -> bool:

@@ -55,6 +55,13 @@ def _contradictions(args: Namespace) -> list[str]:
         reasons.append(
             f"--trace-interval {args.trace_interval}: 0 for never, or a number of updates"
         )
+    asked, method = options.omega_shape(args), find_method(args.init_type)
+    meant = method.flags.get("omega_shape", asked)
+    if asked is not None and asked != meant:
+        reasons.append(
+            f"--omega-shape {asked}: --init-type {args.init_type} is --omega-shape {meant}; leave "
+            "one of the two out"
+        )
     if args.trace_interval and _has_flat_shards(args):
         reasons.append(
             "--trace-interval with --ddp-backend fully_sharded: "
@@ -122,6 +129,16 @@ def _normalize_before(args: Namespace) -> list[str]:
     return reasons
 
 
+def _first_omega(args: Namespace) -> list[str]:
+    """A first omega of 1, where all omegas of a stack are one number."""
+    if args.freeze_first_omega:
+        return [
+            "--freeze-first-omega: with --omega-shape flat the first omega of a stack is that of "
+            "all its sites, and not 1; leave one of the two out"
+        ]
+    return []
+
+
 def _empty_stacks(args: Namespace) -> list[str]:
     """A stack without layers, for scales that are computed from both depths."""
     reasons: list[str] = []
@@ -147,6 +164,7 @@ def _unmirrored_branches(args: Namespace) -> list[str]:
 REASONS: dict[str, Callable[[Namespace], list[str]]] = {
     "base_layers": _base_layers,
     "flat_shards": _flat_shards,
+    "first_omega": _first_omega,
     "normalize_before": _normalize_before,
     "empty_stacks": _empty_stacks,
     "unmirrored_branches": _unmirrored_branches,

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from .init_types import closed_form, deepnorm_scales, method_of
+from .closed_forms import deepnorm_scales
+from .init_types import closed_form, method_of
 from .residual import ConstantResidual, OmegaResidual, Residual, ReZeroResidual
 
 Layer = Any  # one of fairseq's Transformer layers, which have no types
@@ -56,7 +57,7 @@ def plain(layer: Layer, cfg: Any, stack: str) -> Callable[[], Residual]:
     return Residual
 
 
-@equation_of("adaptive")
+@equation_of("adaptive", "adaptive-flat")
 def admin(layer: Layer, cfg: Any, stack: str) -> Callable[[], Residual]:
     """``f(x) + omega * x``; omega is 1 until a profile or a checkpoint says what it is."""
     return lambda: OmegaResidual(layer.embed_dim)

@@ -112,7 +112,7 @@ def set_up(model: AdminTransformerModel, stored_args: Any = None) -> None:
     # both get them: under hydra the model's flags are not those that are stored
     for flags in (args, stored_args):
         if flags is not None:
-            options.store(flags, {"admin_omega": omegas})
+            options.store(flags, {"admin_omega": omegas, "omega_shape": args.omega_shape})
 
 
 def _start_master_weights(model: AdminTransformerModel, optimizer: Any) -> None:

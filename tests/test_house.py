@@ -19,6 +19,7 @@ ROOMS = {
     "command": ["cli", "__main__"],
     "light": [
         *[
+            "closed_forms",
             "errors",
             "files",
             "init_types",
@@ -32,7 +33,7 @@ ROOMS = {
             "version",
         ],
         *["profile", "profile.checks", "profile.command", "profile.data", "profile.file"],
-        *["profile.text", "profile.two_columns", "deploy"],
+        *["profile.shape", "profile.text", "profile.two_columns", "deploy"],
     ],
     "experiments": ["experiments", "experiments.*"],
     "equations": ["fused_loss", "residual", "starting", "weights"],

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from admin_fairseq.closed_forms import analytic_omega, deepnorm_scales
 from admin_fairseq.errors import AdminError
-from admin_fairseq.init_types import analytic_omega, deepnorm_scales
 from admin_fairseq.residual import ConstantResidual, OmegaResidual, ReZeroResidual
 from admin_fairseq.sites import named_sites
 from tests.commands.test_workflow import generate, hypotheses, training_losses

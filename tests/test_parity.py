@@ -5,7 +5,7 @@ import pytest
 import torch
 from fairseq.modules.fairseq_dropout import FairseqDropout
 
-from admin_fairseq.init_types import deepnorm_scales
+from admin_fairseq.closed_forms import deepnorm_scales
 from admin_fairseq.profile.file import load
 from admin_fairseq.profile.fill import apply_profile
 from admin_fairseq.profile.measure import profile_omega

@@ -29,12 +29,13 @@ from ..checkpoints import (
     whole,
 )
 from ..errors import AdminError
-from ..init_types import find_method, measures, method_of
+from ..init_types import find_method, measures, measuring_flags, method_of
 from ..profile import file as profile_file
 from ..profile.data import Profile
 from ..profile.fill import apply_profile
 from ..profile.from_file import check_origin
 from ..profile.measure import profile_omega
+from ..profile.shape import with_shape
 from ..sites import named_sites, stack_of
 from .words import is_method, method_words
 
@@ -200,11 +201,7 @@ def build_model(
 
 def _flags_of(word: str) -> dict[str, Any]:
     """Return the flags of a method; omegas are measured, whatever profile lies about."""
-    method = find_method(word)
-    flags = dict(method.flags)
-    if method.needs_profile:
-        flags["init_type"] = method.measuring[0]
-    return flags
+    return measuring_flags(find_method(word))
 
 
 def _build_at_first_step(args: Namespace, task: Any, sample: dict[str, Any], seed: int) -> Any:
@@ -218,7 +215,7 @@ def _build_at_first_step(args: Namespace, task: Any, sample: dict[str, Any], see
     if profile is None:
         model = model.double().to(sample["net_input"]["src_tokens"].device)
         profile = profile_omega(model, sample, count_padding=args.admin_count_padding)
-    apply_profile(model, profile)
+    apply_profile(model, with_shape(profile, options.omega_shape(args) or profile.shape))
     return model
 
 

@@ -17,7 +17,8 @@ from fairseq.models.transformer.transformer_config import (
 )
 from fairseq.tasks.translation import TranslationConfig
 
-from ..init_types import OUTPUT_CHANGES
+from ..closed_forms import OUTPUT_CHANGES
+from ..init_types import OMEGA_SHAPES
 from ..literal import literal
 from ..options import AdminOptions
 
@@ -196,6 +197,7 @@ def _model_checks() -> dict[str, Check]:
         checks[name] = _or_none(_within(_number, 0, 1))
     checks["data"] = _or_none(_folders)
     checks["activation_fn"] = _or_none(_one_of(utils.get_available_activation_fns()))
+    checks["omega_shape"] = _or_none(_one_of(OMEGA_SHAPES))
     checks["analytic_output_change"] = _or_none(_one_of(OUTPUT_CHANGES))
     return checks
 

@@ -2,6 +2,7 @@
 
 - ``data``            a profile in memory
 - ``text``            profile <-> a text that a person can read; ``two_columns``: the authors' text
+- ``shape``           how omega runs through a stack: the paper's recursion, or one omega
 - ``checks``          what of a profile is refused
 - ``file``            reading and writing the text's file
 - ``measure``         one forward pass over the sites -> ``Profile``
@@ -11,6 +12,6 @@
 - ``first_step``      stage 1 and ``--init-type adaptive-auto``: the first step of fairseq-train
 - ``command``         ``admin-fairseq profile``
 
-``data``, ``text``, ``two_columns``, ``checks``, ``file`` and ``command`` import neither torch nor
-fairseq.
+``data``, ``shape``, ``text``, ``two_columns``, ``checks``, ``file`` and ``command`` import neither
+torch nor fairseq.
 """

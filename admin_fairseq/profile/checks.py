@@ -72,6 +72,8 @@ def out_of_range(sites: Mapping[str, SiteProfile]) -> list[str]:
     for name, site in sites.items():
         low, high = OMEGA_RANGE
         problems += _not_within(f"{name}: omega", site.omega, low, high)
+        if site.recursion is not None:
+            problems += _not_within(f"{name}: omega of the recursion", site.recursion, low, high)
         for what in ("branch_variance", "shortcut_variance"):
             value = getattr(site, what)
             if value is not None:
@@ -129,12 +131,28 @@ def against_recursion(sites: Mapping[str, SiteProfile]) -> list[str]:
         previous = before.get(stack_of(name))
         before[stack_of(name)] = site
         expected = _next_square(previous)
-        if expected is None or math.isclose(site.omega**2, expected, rel_tol=TOLERANCE):
+        omega = site.of_recursion
+        if expected is None or math.isclose(omega**2, expected, rel_tol=TOLERANCE):
             continue
         rule = "the first of a stack is 1"
         if previous is not None:
             rule = f"by the site before {math.sqrt(expected)}"
-        problems.append(f"{name}: omega {site.omega}, and {rule}")
+        problems.append(f"{name}: omega {omega}, and {rule}")
+    return problems
+
+
+def against_shape(sites: Mapping[str, SiteProfile]) -> list[str]:
+    """Return the sites whose omega is neither the recursion's nor the one of a flat stack.
+
+    That is the last one of the recursion, in each stack (``shape``).
+    """
+    last = {stack_of(name): site.of_recursion for name, site in sites.items()}
+    problems = []
+    for name, site in sites.items():
+        flat = last[stack_of(name)]
+        if site.recursion is None or math.isclose(site.omega, flat, rel_tol=TOLERANCE):
+            continue
+        problems.append(f"{name}: omega {site.omega}, and the stack's last is {flat}")
     return problems
 
 

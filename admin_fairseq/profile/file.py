@@ -105,7 +105,7 @@ def _check_damage(profile: Profile, text: str, digits: Optional[str], path: Path
         "If it was edited by hand on purpose: "
         f"admin-fairseq profile {shlex.quote(os.fspath(path))} --renew-checksum"
     )
-    problems = checks.against_recursion(profile.sites)
+    problems = checks.against_recursion(profile.sites) + checks.against_shape(profile.sites)
     # with a checksum sites may be those of any model, in any order
     if digits is None:
         _refuse(

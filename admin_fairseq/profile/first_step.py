@@ -26,6 +26,7 @@ from .data import Profile, SiteProfile
 from .fill import apply_profile
 from .master_weights import fill_master_weights
 from .measure import profile_omega
+from .shape import with_shape
 from .text import table
 
 logger = logging.getLogger(__name__)
@@ -114,6 +115,7 @@ def _measure(
             "profiling: the first batch does not fit into memory; lower --max-tokens"
         ) from error
     profile.provenance = _provenance(model, sample, optimizer, args)
+    profile = with_shape(profile, options.omega_shape(args) or profile.shape)
     try:
         profile_file.save(profile, path)
     except OSError as error:

@@ -15,6 +15,7 @@ from . import checks
 from .data import Profile
 from .file import load
 from .fill import NAMED, apply_profile
+from .shape import with_shape
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +26,8 @@ def fill_from_file(model: nn.Module, args: Namespace) -> dict[str, float]:
     Returns:
         Site -> omega, empty if a checkpoint brings them. fairseq stores it with the arguments in
         the run's checkpoints, as ``admin_omega`` (a resumed run stores the empty one), and where it
-        is there no profile is looked for: generation, averaging and ensembles need none.
+        is there no profile is looked for: generation, averaging and ensembles need none. The shape
+        of omega, which the flags may leave to the profile, is then in ``args``.
 
     Raises:
         AdminError: if the profile is missing, damaged or another model's; it names the file, every
@@ -45,13 +47,20 @@ def fill_from_file(model: nn.Module, args: Namespace) -> dict[str, float]:
     except AdminError as error:
         others = "" if os.path.exists(path) else _other_seeds(args)
         raise AdminError(f"{error}\n{others}{_advice(path)}") from None
+    profile = with_shape(profile, options.omega_shape(args) or profile.shape)
     try:
         apply_profile(model, profile)
         check_origin(profile, args)
     except AdminError as error:
         # it may be the right profile of another model: leave it where it is
         raise AdminError(f"{path}: {error}\n{_advice(path + '.new')}") from None
-    logger.info("omegas of %d residual sites filled from %s", len(profile.sites), path)
+    logger.info(
+        "omegas of %d residual sites filled from %s (omega shape: %s)",
+        len(profile.sites),
+        path,
+        profile.shape,
+    )
+    args.omega_shape = profile.shape  # it may have been left to the profile
     return dict(profile.omega)
 
 
@@ -73,8 +82,9 @@ def check_origin(profile: Profile, args: Namespace) -> None:
         omegas = profile.omega
         for name in first_sites(omegas):
             if omegas[name] != 1:
+                way = "" if profile.shape == "recursion" else " (--omega-shape recursion has it so)"
                 problems.append(
-                    f"{name} has omega {omegas[name]}, but --freeze-first-omega keeps it at 1"
+                    f"{name} has omega {omegas[name]}, but --freeze-first-omega keeps it at 1{way}"
                 )
     raise_all("the profile is not this model's:", problems)
 

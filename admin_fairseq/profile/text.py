@@ -5,6 +5,7 @@
     # Admin profile. omega scales the shortcut ...
     # version: 1
     # sites: 13
+    # omega shape: recursion
     # seed: 1111
     # ...
     #site<TAB>omega<TAB>branch variance<TAB>shortcut variance
@@ -12,11 +13,15 @@
     ...
     # checksum: 0123456789abcdef
     # end of profile
+
+Where omega has another shape than the recursion's (``shape``), a fifth column tells the recursion's
+omega. Files of older releases do not name a shape: theirs is the recursion's.
 """
 
 from collections import OrderedDict
 from typing import Optional
 
+from ..init_types import OMEGA_SHAPES
 from ..sites import stack_of
 from .checks import CHECKSUM, key_of, number_in, shown, with_checksum
 from .data import Profile, SiteProfile
@@ -30,6 +35,8 @@ ABOUT = (
     "in the profiling pass.",
 )
 COLUMNS = ("site", "omega", "branch variance", "shortcut variance")
+OF_RECURSION = "omega of the recursion"  # one more column, where omega is another
+SHAPE = "omega shape"
 END = "# end of profile"
 
 
@@ -37,15 +44,24 @@ def format_profile(profile: Profile) -> str:
     """Return a profile's text, with its checksum."""
     lines = ["# " + line for line in ABOUT]
     lines += [f"# version: {VERSION}", f"# sites: {len(profile.sites)}"]
+    lines.append(f"# {SHAPE}: {profile.shape}")
     lines += [f"# {key}: {_one_line(value)}" for key, value in profile.provenance.items()]
-    lines.append("#" + "\t".join(COLUMNS))
+    lines.append("#" + "\t".join(columns_of(profile.shape)))
     for name, site in profile.sites.items():
         cells = [name]
-        for value in (site.omega, site.branch_variance, site.shortcut_variance):
+        values = [site.omega, site.branch_variance, site.shortcut_variance]
+        if profile.shape != "recursion":
+            values.append(site.of_recursion)
+        for value in values:
             # repr is the shortest text that reads back as the same number, to the last bit
             cells.append("-" if value is None else repr(float(value)))
         lines.append("\t".join(cells))
     return with_checksum("\n".join([*lines, END]))
+
+
+def columns_of(shape: str) -> tuple[str, ...]:
+    """Return the columns of a profile with a shape of omega."""
+    return COLUMNS if shape == "recursion" else (*COLUMNS, OF_RECURSION)
 
 
 def unwritable_names(profile: Profile) -> list[str]:
@@ -56,7 +72,7 @@ def unwritable_names(profile: Profile) -> list[str]:
             problems.append(f"{shown(name)} cannot be the name of a site")
     for key in profile.provenance:
         # these keys are the format's own, and a colon would end the key too soon
-        if key in ("version", "sites", CHECKSUM) or ":" in key or not _is_word(key):
+        if key in ("version", "sites", SHAPE, CHECKSUM) or ":" in key or not _is_word(key):
             problems.append(f"{shown(key)} cannot be the name of a fact")
     return problems
 
@@ -76,34 +92,44 @@ def parse_profile(text: str) -> tuple[Profile, Optional[str]]:
     version = provenance.pop("version", None)
     count = provenance.pop("sites", None)
     digits = provenance.pop(CHECKSUM, None)
+    shape = provenance.pop(SHAPE, "recursion")
     if version != VERSION:
         raise ValueError(
             f"profile version {version and shown(version)}, "
             f"but this release reads version {VERSION}"
         )
+    if shape not in OMEGA_SHAPES:
+        raise ValueError(
+            f"the omega shape {shown(shape)}, but this release knows {' and '.join(OMEGA_SHAPES)}"
+        )
     # before sites are read: of a file that was cut, the last line may be half a number
     if text.rstrip("\n").rsplit("\n", 1)[-1] != END:
         raise ValueError("the profile is cut short: its last line is missing")
-    sites = _parse_sites(lines)
+    sites = _parse_sites(lines, columns_of(shape))
     # lines may be lost in the middle as well, where files have no checksum
     if str(len(sites)) != count:
         raise ValueError(
             f"the header says {count and shown(count)} sites, but there are {len(sites)}"
         )
-    return Profile(sites, provenance), digits
+    return Profile(sites, provenance, shape), digits
 
 
 def table(profile: Profile) -> str:
     """Return a profile as a table: one line a site, a blank line between the stacks."""
     width = max([len(name) for name in profile.sites] + [len(COLUMNS[0])])
-    lines = ["{:<{}}  {:>10}  {:>16}  {:>18}".format(COLUMNS[0], width, *COLUMNS[1:])]
+    columns = columns_of(profile.shape)
+    heading = "{:<{}}  {:>10}  {:>16}  {:>18}".format(COLUMNS[0], width, *COLUMNS[1:])
+    lines = ["  ".join([heading, *columns[len(COLUMNS) :]])]
     stack = None
     for name, site in profile.sites.items():
         if stack not in (None, stack_of(name)):
             lines.append("")
         stack = stack_of(name)
         branch, shortcut = _rounded(site.branch_variance), _rounded(site.shortcut_variance)
-        lines.append(f"{name:<{width}}  {site.omega:>10.6f}  {branch:>16}  {shortcut:>18}")
+        line = f"{name:<{width}}  {site.omega:>10.6f}  {branch:>16}  {shortcut:>18}"
+        if len(columns) > len(COLUMNS):
+            line += f"  {site.of_recursion:>{len(OF_RECURSION)}.6f}"
+        lines.append(line)
     return "\n".join(lines)
 
 
@@ -137,26 +163,28 @@ def _parse_header(lines: list[str]) -> OrderedDict[str, str]:
     return facts
 
 
-def _parse_sites(lines: list[str]) -> OrderedDict[str, SiteProfile]:
+def _parse_sites(lines: list[str], columns: tuple[str, ...]) -> OrderedDict[str, SiteProfile]:
     sites: OrderedDict[str, SiteProfile] = OrderedDict()
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):
             continue
-        name, site = _parse_site(number, line)
+        name, site = _parse_site(number, line, columns)
         if name in sites:
             raise ValueError(f"line {number}: {shown(name)} appears twice")
         sites[name] = site
     return sites
 
 
-def _parse_site(number: int, line: str) -> tuple[str, SiteProfile]:
+def _parse_site(number: int, line: str, columns: tuple[str, ...]) -> tuple[str, SiteProfile]:
     cells = line.split("\t")
-    if len(cells) != len(COLUMNS):
-        raise ValueError(f"line {number}: {len(cells)} columns instead of {len(COLUMNS)}")
-    omega, branch, shortcut = (_value(cell, number) for cell in cells[1:])
+    if len(cells) != len(columns):
+        raise ValueError(f"line {number}: {len(cells)} columns instead of {len(columns)}")
+    omega, branch, shortcut, *more = (_value(cell, number) for cell in cells[1:])
     if omega is None:
         raise ValueError(f"line {number}: omega is missing")
-    return cells[0], SiteProfile(omega, branch, shortcut)
+    if None in more:
+        raise ValueError(f"line {number}: the {OF_RECURSION} is missing")
+    return cells[0], SiteProfile(omega, branch, shortcut, *more)
 
 
 def _value(cell: str, line: int) -> Optional[float]:

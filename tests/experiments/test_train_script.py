@@ -162,7 +162,9 @@ def test_commands_are_those_of_the_papers(name, depth, init_type, tmp_path):
     )
     assert f"{get('--encoder-layers')}-{get('--decoder-layers')}" == depth
     assert 4 * int(get("--max-tokens")) * int(get("--update-freq")) == tokens
-    assert get("--init-type") == ("default" if init_type == "pre-ln" else init_type)
+    stored = {"pre-ln": "default", "adaptive-flat": "adaptive"}
+    assert get("--init-type") == stored.get(init_type, init_type)
+    assert get("--omega-shape") == ("flat" if init_type == "adaptive-flat" else None)
     assert (
         ("--encoder-normalize-before" in words)
         == (init_type == "pre-ln")

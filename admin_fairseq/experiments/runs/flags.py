@@ -16,15 +16,20 @@ EXTRA = (
 )
 
 
-def add_common(command: ArgumentParser) -> None:
-    """Add the flags that both subcommands share."""
+def add_common(command: ArgumentParser, many_runs: bool = False) -> None:
+    """Add the flags that both subcommands share; with ``many_runs``, of ``sweep``."""
     command.add_argument(
         "recipe",
         metavar="RECIPE",
         help=f"{', '.join(recipe_names())}, or the path of a recipe file of your own",
     )
     command.add_argument("--data", metavar="DIR", help="the prepared data (default: data/NAME)")
-    command.add_argument("--lr", default="", help="another peak learning rate than the recipe's")
+    if many_runs:
+        command.add_argument(
+            "--lr", nargs="+", default=[], help="other peak learning rates than the recipe's"
+        )
+    else:
+        command.add_argument("--lr", default="", help="another peak rate than the recipe's")
     command.add_argument("--beta2", default="", help="another beta2 than the recipe's")
     command.add_argument(
         "--updates",
@@ -102,7 +107,8 @@ def check_numbers(args: Namespace) -> None:
     gpus = 0 if args.cpu else len(machine.visible_gpus())
     if gpus and (args.processes or 1) > gpus:
         problems.append(f"--processes {args.processes}: there are {gpus} GPUs (or add --cpu)")
-    for flag, text in (("--lr", args.lr), ("--beta2", args.beta2)):
+    rates = args.lr if isinstance(args.lr, list) else [args.lr]
+    for flag, text in (*(("--lr", rate) for rate in rates), ("--beta2", args.beta2)):
         try:
             float(text or 0)
         except ValueError:
@@ -115,7 +121,7 @@ def check_numbers(args: Namespace) -> None:
 
 
 def make_settings(
-    args: Namespace, recipe: Recipe, init_type: str, layers: str, seed: int
+    args: Namespace, recipe: Recipe, init_type: str, layers: str, seed: int, lr: str
 ) -> Settings:
     """Return the settings that the flags ask for, of one run."""
     no_gpu, available = machine.defaults()
@@ -133,7 +139,7 @@ def make_settings(
         max_tokens=args.max_tokens,
         tokens_per_update=args.tokens_per_update,
         updates=args.updates,
-        lr=args.lr,
+        lr=lr,
         beta2=args.beta2,
         extra=args.extra,
     )

@@ -27,12 +27,13 @@ def add_parser(commands: Any) -> None:
         "sweep",
         help="train many runs of a recipe",
         usage="admin-fairseq sweep RECIPE [flags] [-- flags of fairseq-train]",
-        description="Train init types x depths x seeds of a recipe, or the grid without warm-up. "
+        description="Train init types x depths x rates x seeds of a recipe, or the grid without "
+        "warm-up. "
         "What is done is skipped; a run that diverges or fails does not stop the others. On "
         "SIGTERM and SIGUSR1 all save and end. Exit code 1 if one failed, 130 if it was stopped.",
         epilog=EXTRA,
     )
-    add_common(parser)
+    add_common(parser, many_runs=True)
     parser.add_argument(
         "--init-types",
         nargs="+",
@@ -106,9 +107,12 @@ def grid(args: Namespace, recipe: Recipe) -> list[Settings]:
     if args.no_warmup_grid and not args.seeds:
         seeds = seeds[:1]
     cells = []
-    for method, layers, seed in product(methods, args.layers or recipe.depths, seeds):
-        cells.append(make_settings(args, recipe, method, layers, seed))
-    return _without_warmup(cells, recipe) if args.no_warmup_grid else cells
+    # a grid brings rates of its own
+    rates = [""] if args.no_warmup_grid else args.lr or [""]
+    # seeds last: a stopped sweep has seen every method and rate once before it repeats any
+    for seed, layers, method, rate in product(seeds, args.layers or recipe.depths, methods, rates):
+        cells.append(make_settings(args, recipe, method, layers, seed, rate))
+    return _without_warmup(cells, args.lr, recipe) if args.no_warmup_grid else cells
 
 
 def _methods(words: list[str]) -> list[str]:
@@ -126,8 +130,8 @@ def _methods(words: list[str]) -> list[str]:
     return names
 
 
-def _without_warmup(cells: list[Settings], recipe: Recipe) -> list[Settings]:
-    rates = recipe.get("training", "no-warmup-lr")
+def _without_warmup(cells: list[Settings], lrs: list[str], recipe: Recipe) -> list[Settings]:
+    rates = lrs or recipe.get("training", "no-warmup-lr")
     beta2s = recipe.get("training", "no-warmup-beta2")
     if not rates or not beta2s:
         raise AdminError(

@@ -60,7 +60,7 @@ def _train(args: Namespace) -> None:
     recipe = read_recipe(args.recipe, TO_TRAIN)
     seed = recipe.get("training", "seeds")[0] if args.seed is None else args.seed
     layers = args.layers or recipe.depths[0]
-    settings = make_settings(args, recipe, args.init_type, layers, seed)
+    settings = make_settings(args, recipe, args.init_type, layers, seed, args.lr)
     settings.no_warmup = args.no_warmup
     check(recipe, settings)
     settings.init_type = init_type_name(args.init_type)
