@@ -60,10 +60,19 @@ flags=(--init-types admin post-ln --seeds "$seed" --cpu --processes 1 --jobs 2)
 runs=$(admin-fairseq sweep quickstart "${flags[@]}" --data "$dest/data" --dest "$dest") ||
     fail "a training failed: see above"
 
-say "translating the test set"
-cut -f 1 <<<"$runs" | tr '\n' '\0' |
-    xargs -0 -n 1 -P 2 admin-fairseq evaluate --subsets test --diverged >"$dest/evaluate.log" 2>&1 ||
-    fail "a translation failed: see $dest/evaluate.log"
+say "translating the 500 sentences of the test set, beam 4, with each model"
+: >"$dest/evaluate.log"
+translations=()
+while IFS=$'\t' read -r run outcome; do
+    {
+        admin-fairseq evaluate --subsets test --diverged "$run" >>"$dest/evaluate.log" 2>&1 &&
+            say "translated and scored: $(basename "$run") ($outcome)"
+    } &
+    translations+=($!)
+done <<<"$runs"
+for translation in "${translations[@]}"; do
+    wait "$translation" || fail "a translation failed: see $dest/evaluate.log"
+done
 
 say "results"
 python "$here/quickstart_report.py" "$dest"

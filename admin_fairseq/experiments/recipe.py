@@ -25,6 +25,7 @@ from .values import (
     depths,
     dims,
     factors,
+    max_len,
     positive,
     read_value,
     seeds,
@@ -83,6 +84,7 @@ KEYS = {
         "average": Key(positive, "a number of checkpoints, the last ones"),
         "beam": Key(positive, "a number of at least 1"),
         "lenpen": Key(amount, "a number"),
+        "max-len": Key(max_len, "A / B: A times the source's tokens + B", required=False),
         "compound-splitting": Key(yes_or_no, "yes or no"),
         # what a training of the recipe's length reaches, by which "diverged" is judged
         "reference-nll": Key(amount, "a validation loss in bits a token", required=False),

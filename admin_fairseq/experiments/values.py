@@ -94,6 +94,12 @@ def dims(text: str) -> tuple[int, int, int]:
     return embed, ffn, heads
 
 
+def max_len(text: str) -> tuple[float, int]:
+    """Return (1.5, 10) of ``1.5 / 10``, how long a hypothesis may become."""
+    factor, more = text.split("/")
+    return amount(factor), whole(more)
+
+
 def betas(text: str) -> list[float]:
     """Read Adam's ``beta1 / beta2``."""
     return [amount(word) for word in text.split("/")]

@@ -13,8 +13,8 @@ import pytest
 
 from admin_fairseq.cli import main
 from admin_fairseq.errors import AdminError
-from admin_fairseq.experiments.recipe import TO_TRAIN, read_recipe
-from admin_fairseq.experiments.runs import command, machine, record, side_by_side
+from admin_fairseq.experiments.recipe import RECIPES, TO_TRAIN, read_recipe
+from admin_fairseq.experiments.runs import command, machine, record, side_by_side, translation
 from admin_fairseq.experiments.runs.checks import init_type_name
 from admin_fairseq.experiments.runs.settings import Settings
 from admin_fairseq.experiments.runs.start import run_command
@@ -275,3 +275,36 @@ def test_scores_of_any_translation(tmp_path, capsys):
     assert "1 hypotheses" in capsys.readouterr().err
     assert main(["score", str(output), "--reference", str(tmp_path / "none"), "--lang", "de"]) == 1
     assert "none" in capsys.readouterr().err
+
+
+def test_a_sweep_over_rates(tiny, capsys, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(tiny)
+    words = ["sweep", "tiny.ini", "--data", "data", "--cpu", "--dry-run", "--lr", "1e-3", "6e-3"]
+    assert main([*words, "--init-types", "post-ln", "admin-flat", "--seeds", "1", "2"]) == 0
+    found = []
+    for line in capsys.readouterr().out.splitlines():
+        if "adaptive-profiling" not in line and not line.startswith("#"):
+            command = line.split()
+            found.append((record.flag_of(command, "--seed"), record.flag_of(command, "--lr")))
+    # each rate of each method with one seed, before the next seed
+    assert found == [("1", "1e-3"), ("1", "6e-3")] * 2 + [("2", "1e-3"), ("2", "6e-3")] * 2
+    assert main([*words, "2e"]) == 1
+    assert "--lr 2e: must be a number" in capsys.readouterr().err
+
+
+def test_how_long_a_translation_may_become(tmp_path):
+    text = (RECIPES / "quickstart.ini").read_text()
+    run = {"settings": {"layers": "18-18", "data": "data", "cpu": True}}
+
+    def words(line):
+        path = tmp_path / "own.ini"
+        path.write_text(text.replace("max-len = 1 / 10", line))
+        recipe = read_recipe(path, TO_TRAIN)
+        return translation.fairseq_generate(run, tmp_path / "c.pt", "test", recipe)
+
+    bounded = words("max-len = 1.5 / 10")
+    assert record.flag_of(bounded, "--max-len-a") == "1.5"
+    assert record.flag_of(bounded, "--max-len-b") == "10"
+    assert "--max-len-b" not in words("")
+    with pytest.raises(AdminError, match="max-len.*A times the source's tokens"):
+        words("max-len = 10")

@@ -162,6 +162,9 @@ def _translate_and_score(
     beam = recipe.get("evaluation", "beam", depth)
     lenpen = recipe.get("evaluation", "lenpen", depth)
     row = {"averaged": averaged, "decoding": f"beam {beam}, lenpen {lenpen:g}"}
+    longest = recipe.get("evaluation", "max-len", depth)
+    if longest is not None:
+        row["decoding"] += f", at most {longest[0]:g} x + {longest[1]} tokens"
     output = translate(run, folder, checkpoint, subset, recipe)
     row.update(_score(output, run["settings"]["data"], subset, recipe, depth))
     return row

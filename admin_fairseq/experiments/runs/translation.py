@@ -72,6 +72,24 @@ def _is_fresh(made: Path, sources: Any) -> bool:
     return all(os.path.getmtime(path) <= os.path.getmtime(made) for path in sources)
 
 
+def fairseq_generate(
+    run: dict[str, Any], checkpoint: Path, subset: str, recipe: Recipe
+) -> list[str]:
+    """Return the words of the command that translates a test subset; see :func:`translate`."""
+    settings = run["settings"]
+    beam = recipe.get("evaluation", "beam", settings["layers"])
+    lenpen = recipe.get("evaluation", "lenpen", settings["layers"])
+    words = ["fairseq-generate", Path(settings["data"]) / "data-bin"]
+    words += ["-s", recipe.source, "-t", recipe.target, "--user-dir", USER_DIR]
+    words += ["--path", checkpoint, "--gen-subset", subset, "--beam", beam, "--lenpen", lenpen]
+    words += ["--batch-size", 128, "--remove-bpe", "--no-progress-bar"]
+    words += ["--cpu", "--num-workers", 0] if settings["cpu"] else ["--fp16"]
+    longest = recipe.get("evaluation", "max-len", settings["layers"])
+    if longest is not None:
+        words += ["--max-len-a", longest[0], "--max-len-b", longest[1]]
+    return [str(word) for word in words]
+
+
 def translate(
     run: dict[str, Any], folder: Path, checkpoint: Path, subset: str, recipe: Recipe
 ) -> Path:
@@ -87,15 +105,7 @@ def translate(
     Returns:
         The output of fairseq-generate.
     """
-    settings = run["settings"]
-    beam = recipe.get("evaluation", "beam", settings["layers"])
-    lenpen = recipe.get("evaluation", "lenpen", settings["layers"])
-    words = ["fairseq-generate", Path(settings["data"]) / "data-bin"]
-    words += ["-s", recipe.source, "-t", recipe.target, "--user-dir", USER_DIR]
-    words += ["--path", checkpoint, "--gen-subset", subset, "--beam", beam, "--lenpen", lenpen]
-    words += ["--batch-size", 128, "--remove-bpe", "--no-progress-bar"]
-    words += ["--cpu", "--num-workers", 0] if settings["cpu"] else ["--fp16"]
-    texts = [str(word) for word in words]
+    texts = fairseq_generate(run, checkpoint, subset, recipe)
     line = shlex.join(texts) + "\n"
     output, made_by = folder / f"{subset}.out", folder / f"{subset}.command"
     same = made_by.exists() and made_by.read_text() == line
