@@ -67,6 +67,34 @@ def draw_omega(axis: Axes, stacks: Mapping[str, Sequence[float]]) -> None:
     legend_below(axis)
 
 
+def draw_rates(axis: Axes, lines: Mapping[str, Sequence[tuple[float, float, bool]]]) -> None:
+    """Draw loss against learning rate. ``lines``: name -> (rate, bits, diverged), rates ascending.
+
+    Where runs of several seeds have one rate, the line goes through their mean.
+    """
+    for style, (name, points) in zip(line_styles(), lines.items()):
+        by_rate: dict[float, list[float]] = {}
+        for rate, bits, _ in points:
+            by_rate.setdefault(rate, []).append(bits)
+        means = [sum(values) / len(values) for values in by_rate.values()]
+        axis.plot(list(by_rate), means, label=name, **style)
+        for diverged, marker in ((False, style["marker"]), (True, "x")):
+            ends = [point[:2] for point in points if point[2] == diverged]
+            axis.plot(
+                [rate for rate, _ in ends],
+                [bits for _, bits in ends],
+                color=style["color"],
+                marker=marker,
+                markersize=7 if diverged else 3,
+                linestyle="none",
+            )
+    axis.set_xscale("log")
+    axis.set_xlabel("peak learning rate (x: diverged)")
+    axis.set_ylabel("final validation nll per token (bits)")
+    axis.set_ylim(bottom=0)
+    legend_below(axis)
+
+
 def draw_curves(
     axis: Axes, curves: Mapping[str, Sequence[tuple[float, float]]], ylabel: str
 ) -> None:

@@ -11,7 +11,8 @@ from admin_fairseq.errors import AdminError
 from admin_fairseq.experiments import results
 from admin_fairseq.experiments.published import Published
 from admin_fairseq.experiments.recipe import RECIPES, read_published
-from admin_fairseq.experiments.report import curves, document, sections, significance, tables
+from admin_fairseq.experiments.report import curves, document, rates, sections, significance, tables
+from admin_fairseq.experiments.report.write import write_report
 from admin_fairseq.logs import read_generation
 from tests.experiments.report_runs import full_row, row, write_log, write_run, write_table
 
@@ -271,3 +272,55 @@ def test_recipes_of_ones_own_come_before_the_packages(table, tmp_path, caplog):
     assert f"no recipe is called {outside}" in caplog.text
     with pytest.raises(AdminError, match="--recipes .*nowhere: not a folder"):
         sections.build(table, tmp_path / "nowhere")
+
+
+def rate_rows(tmp_path):
+    """Post-LN diverges at all rates, Admin at the highest with one of two seeds."""
+    ends = {
+        ("default", "1e-3"): [(6.5, "x"), (6.6, "x")],
+        ("default", "3e-3"): [(6.9, "x"), (None, "x")],
+        ("adaptive", "1e-3"): [(1.5, None), (1.7, None)],
+        ("adaptive", "3e-3"): [(0.5, None), (6.0, "x")],
+    }
+    rows = []
+    for (init_type, rate), of_seeds in ends.items():
+        for seed, (bits, diverged) in enumerate(of_seeds, 1):
+            name = f"{init_type}-{rate}-{seed}"
+            write_log(tmp_path, name, [(10, bits or 9.0)])
+            rows.append(
+                row(
+                    name, init_type, seed, None, valid_nll=bits, diverged=diverged,
+                    variant=f"lr={rate} updates=400",
+                )
+            )  # fmt: skip
+    results.append(tmp_path / "results.tsv", rows)
+    return results.read(tmp_path / "results.tsv")
+
+
+def test_runs_at_several_rates(tmp_path):
+    (found,) = rates.collect(rate_rows(tmp_path), {})
+    assert found.title == "iwslt14_de-en, 6-6, test, updates=400"
+    assert found.rates == (0.001, 0.003) and list(found.runs) == ["default", "adaptive"]
+    assert found.best("default") is None and found.best("adaptive") == 0.001
+    table = document.rates_table(found)
+    assert [cell.text for cell in table.rows[0]] == [
+        "Post-LN", "2 of 2 diverged", "2 of 2 diverged", "1 2",
+    ]  # fmt: skip
+    assert [cell.text for cell in table.rows[1]] == [
+        "Admin", "1.60 ± 0.14", "0.50; 1 of 2 diverged", "1 2",
+    ]  # fmt: skip
+    assert [cell.bold for cell in table.rows[1]] == [False, True, False, False]
+    write_report(tmp_path / "results.tsv", tmp_path / "out")
+    assert (tmp_path / "out" / "rates-1.png").read_bytes().startswith(b"\x89PNG")
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "## Learning rates" in text and "**1.60 ± 0.14**" in text
+
+
+def test_the_recipes_own_rate_counts_and_one_rate_is_no_table(tmp_path):
+    rows = rate_rows(tmp_path)
+    one = [row for row in rows if "1e-3" in row["variant"]]
+    assert not rates.collect(one, {})
+    plain = full_row("own", "adaptive", 1, None, valid_nll=2.0, variant="updates=400")
+    assert not rates.collect([*one, plain], {})
+    (found,) = rates.collect([*one, plain], sections.find_recipes())
+    assert found.rates == (0.0007, 0.001)

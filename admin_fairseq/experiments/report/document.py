@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from string import ascii_uppercase
 from typing import Union
 
+from .rates import Rates
+from .rates import cell as rate_cell
 from .sections import Key, Section
 from .significance import SAMPLES, Comparison, at_floor, format_p
 from .tables import MEASURES, Line, find_best, label
@@ -24,6 +26,11 @@ COMMON_LOSS = (
 PAIRED = (
     "Paired bootstrap on tokenised BLEU, per seed: p of the second method against the first. "
     f"{SAMPLES:,} samples cannot tell a p below {1 / SAMPLES:g} from it."
+)
+RATES = (
+    "Final validation nll per token in bits, against the peak learning rate: mean over seeds ± "
+    "sample standard deviation, of the runs that did not diverge. Bold: the best rate of a method, "
+    "of those at which no run diverged."
 )
 UPDATES = "updates to the common loss"
 
@@ -79,12 +86,17 @@ class Picture:
 Block = Union[Heading, Paragraph, Facts, Table, Picture]
 
 
-def compose(sections: Sequence[Section], pictures: Mapping[Key, str]) -> list[Block]:
+def compose(
+    sections: Sequence[Section],
+    pictures: Mapping[Key, str],
+    rates: Sequence[tuple[Rates, str]] = (),
+) -> list[Block]:
     """Return the report as blocks.
 
     Args:
         sections: of the report, in order.
         pictures: the file names of the learning curves, for the sections that have some.
+        rates: runs at several learning rates, each with the file name of its figure.
     """
     letters = _name_variants(sections)
     titles = {section.key: title(section.key, letters) for section in sections}
@@ -94,6 +106,12 @@ def compose(sections: Sequence[Section], pictures: Mapping[Key, str]) -> list[Bl
     for section in sections:
         blocks.append(Heading(3, titles[section.key]))
         blocks.append(results_table(section, f"Results: {titles[section.key]}", letters))
+
+    if rates:
+        blocks += [Heading(2, "Learning rates"), Paragraph(RATES)]
+    for found, picture in rates:
+        blocks += [Heading(3, found.title), rates_table(found)]
+        blocks.append(Picture(picture, f"Learning rates: {found.title}"))
 
     tested = [section for section in sections if section.comparisons]
     if tested:
@@ -211,6 +229,21 @@ def _notes(section: Section, sources: Mapping[str, int], letters: Mapping[str, s
     if section.common_loss is not None:
         notes.append(f"Common loss: {section.common_loss:.2f} bits a token")
     return notes
+
+
+def rates_table(found: Rates) -> Table:
+    """Return the final losses of runs at several rates as a table, one line a method."""
+    rows = []
+    for method, runs in found.runs.items():
+        best = found.best(method)
+        row = [Cell(label(method))]
+        for rate in found.rates:
+            row.append(Cell(rate_cell(runs[rate]) if rate in runs else "", rate == best))
+        seeds = sorted({row["seed"] for of_rate in runs.values() for row in of_rate})
+        row.append(Cell(" ".join(str(seed) for seed in seeds)))
+        rows.append(row)
+    columns = ["method", *(f"{rate:g}" for rate in found.rates), "seeds"]
+    return Table(f"Learning rates: {found.title}", columns, rows)
 
 
 def significance_table(comparisons: Sequence[Comparison], name: str) -> Table:

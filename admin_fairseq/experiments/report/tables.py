@@ -137,10 +137,14 @@ def _mean(column: str, rows: Sequence[Row], runs: int) -> Mean:
 
 def _order(key: tuple[str, str]) -> tuple[list[int], int]:
     method, depth = key
-    names = [known.name for known in METHODS]
-    place = names.index(method) if method in names else len(names)
     # as numbers: 12-12 comes after 6-6
-    return [int(layers) for layers in depth.split("-")], place
+    return [int(layers) for layers in depth.split("-")], place_of(method)
+
+
+def place_of(method: str) -> int:
+    """Return where a method stands in the vocabulary's order; unknown ones come last."""
+    names = [known.name for known in METHODS]
+    return names.index(method) if method in names else len(names)
 
 
 def find_best(lines: Sequence[Line]) -> set[tuple[str, str, str]]:

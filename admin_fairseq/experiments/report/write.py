@@ -9,9 +9,10 @@ from typing import Union
 
 from ...errors import AdminError
 from ...files import replacing
-from . import csv_lines, curves, html_page, latex, markdown
+from .. import results
+from . import csv_lines, curves, html_page, latex, markdown, rates
 from .document import compose
-from .sections import Key, Section, build
+from .sections import Key, Section, build, find_recipes
 
 logger = logging.getLogger(__name__)
 
@@ -30,12 +31,13 @@ def write_report(
         AdminError: if results.tsv is damaged or holds nothing, or ``out`` cannot be written.
     """
     sections = build(path, recipes)
+    at_rates = rates.collect(results.read(path), find_recipes(recipes))
     out = Path(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
         # before the texts: the HTML page holds the pictures themselves
         pictures = _draw_curves(sections, out)
-        blocks = compose(sections, pictures)
+        blocks = compose(sections, pictures, _draw_rates(at_rates, out))
         texts = {
             "report.md": markdown.render(blocks),
             "report.html": html_page.render(blocks, out),
@@ -56,6 +58,15 @@ def _draw_curves(sections: Sequence[Section], out: Path) -> dict[Key, str]:
         if section.curves:
             pictures[section.key] = _picture_name(section.key)
             curves.draw(out / pictures[section.key], section.curves)
+    return pictures
+
+
+def _draw_rates(found: Sequence[rates.Rates], out: Path) -> list[tuple[rates.Rates, str]]:
+    pictures = []
+    for number, of_recipe in enumerate(found, 1):
+        name = f"rates-{number}.png"
+        rates.draw(out / name, of_recipe)
+        pictures.append((of_recipe, name))
     return pictures
 
 

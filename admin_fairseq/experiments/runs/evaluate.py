@@ -53,6 +53,11 @@ def add_parser(commands: Any) -> None:
         help="translate and score runs too that diverged with finite losses (default: their lines "
         "have no scores); the report's means leave them out",
     )
+    parser.add_argument(
+        "--loss-only",
+        action="store_true",
+        help="write lines without scores: nothing is averaged or translated",
+    )
     parser.add_argument("--subsets", nargs="+", metavar="SUBSET", help="test sets (default: all)")
     parser.add_argument(
         "--recipe", help="a name or a path (default: the recipe that the run was trained with)"
@@ -117,6 +122,7 @@ def _evaluate(
     table = args.results or folder.parent / "results.tsv"
     shared = _facts(folder, run, ended, table)
     is_scored = ended["state"] == "done" or (args.diverged and outcome.can_change(ended))
+    is_scored = is_scored and not args.loss_only
     rows = []
     for subset in args.subsets or subsets_of(data, recipe.source, recipe.target):
         row = {**shared, "subset": subset}
