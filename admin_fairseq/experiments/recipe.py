@@ -55,6 +55,8 @@ KEYS = {
         "zero-qkv-bias": Key(yes_or_no, "yes or no", required=False),
     },
     "training": {
+        # the criterion, optimizer and layers of docs/speed.md
+        "fast": Key(yes_or_no, "yes or no", required=False),
         "optimizer": Key(str, "an optimizer"),
         "betas": Key(betas, "beta1 / beta2"),
         "lr": Key(amount, "a number"),

@@ -308,3 +308,25 @@ def test_how_long_a_translation_may_become(tmp_path):
     assert "--max-len-b" not in words("")
     with pytest.raises(AdminError, match="max-len.*A times the source's tokens"):
         words("max-len = 10")
+
+
+def test_the_fast_way_is_the_recipes_or_ones_own_choice(tmp_path):
+    base = {"layers": "18-18", "seed": 1, "data": "data", "init_type": "adaptive", "cpu": True}
+    text = (RECIPES / "quickstart.ini").read_text().replace("fast = yes\n", "")
+
+    def words(line, **chosen):
+        path = tmp_path / "own.ini"
+        path.write_text(text.replace("[training]\n", f"[training]\n{line}\n"))
+        settings = Settings(**base, **chosen)
+        recipe = read_recipe(path, TO_TRAIN)
+        found = command.fairseq_train(recipe, settings, "out", "p")
+        kinds = [record.flag_of(found, name) for name in ("--criterion", "--optimizer")]
+        return [*kinds, "--fused-layers" in found], settings.variant()
+
+    slow = ["label_smoothed_cross_entropy", "adam", False]
+    fast = ["fused_label_smoothed_cross_entropy", "fused_adam", True]
+    assert words("") == (slow, "") and words("fast = yes") == (fast, "")
+    assert words("fast = yes", fast=False) == (slow, "no-fast")
+    assert words("fast = no", fast=True) == (fast, "fast")
+    text = text.replace("optimizer = adam", "optimizer = radam")
+    assert words("fast = yes")[0] == [fast[0], "radam", True]

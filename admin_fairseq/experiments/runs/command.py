@@ -75,9 +75,18 @@ def model_flags(recipe: Recipe, settings: Settings, stage: str = "train") -> Wor
     for key in ("xavier-ffn", "zero-qkv-bias"):
         if get(key):
             flags.append(f"--{key}")
+    criterion = "label_smoothed_cross_entropy"
+    if is_fast(recipe, settings):
+        flags.append("--fused-layers")
+        criterion = f"fused_{criterion}"
     smoothing = recipe.get("training", "label-smoothing", settings.layers)
-    flags += ["--criterion", "label_smoothed_cross_entropy", "--label-smoothing", smoothing]
-    return flags
+    return [*flags, "--criterion", criterion, "--label-smoothing", smoothing]
+
+
+def is_fast(recipe: Recipe, settings: Settings) -> bool:
+    """Whether a run takes the plugin's fast criterion, optimizer and layers."""
+    of_recipe = bool(recipe.get("training", "fast", settings.layers))
+    return of_recipe if settings.fast is None else settings.fast
 
 
 def training_flags(recipe: Recipe, settings: Settings) -> Words:
@@ -87,7 +96,11 @@ def training_flags(recipe: Recipe, settings: Settings) -> Words:
         return recipe.get("training", key, settings.layers)
 
     beta1, beta2 = get("betas")
-    flags: Words = ["--optimizer", get("optimizer")]
+    optimizer = get("optimizer")
+    # radam works over lists of tensors by itself
+    if optimizer == "adam" and is_fast(recipe, settings):
+        optimizer = "fused_adam"
+    flags: Words = ["--optimizer", optimizer]
     flags += ["--adam-betas", f"({beta1}, {settings.beta2 or beta2})"]
     flags += ["--weight-decay", get("weight-decay"), "--clip-norm", get("clip-norm")]
     flags += ["--lr", settings.lr or get("lr")]

@@ -1,7 +1,7 @@
 """The flags that ``train`` and ``sweep`` share, and the settings that they ask for."""
 
 import os
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 from pathlib import Path
 
 from ...errors import raise_all
@@ -51,6 +51,11 @@ def add_common(command: ArgumentParser, many_runs: bool = False) -> None:
         default=0,
         metavar="N",
         help="another number than the recipe's",
+    )
+    command.add_argument(
+        "--fast",
+        action=BooleanOptionalAction,
+        help="the plugin's fast criterion, Adam and layers, or fairseq's (default: the recipe's)",
     )
     command.add_argument("--dry-run", action="store_true", help="print the commands, run nothing")
     _add_machines(command)
@@ -139,6 +144,7 @@ def make_settings(
         max_tokens=args.max_tokens,
         tokens_per_update=args.tokens_per_update,
         updates=args.updates,
+        fast=args.fast,
         lr=lr,
         beta2=args.beta2,
         extra=args.extra,

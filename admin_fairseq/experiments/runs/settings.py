@@ -2,7 +2,7 @@
 
 import hashlib
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Optional
 
 
 @dataclass
@@ -17,6 +17,8 @@ class Settings:
         max_tokens: of one batch on one device; 0 for the recipe's.
         tokens_per_update: 0 for the recipe's.
         updates: the length of the training; 0 for the recipe's.
+        fast: whether the plugin's fast criterion, optimizer and layers are taken; None for the
+            recipe's choice.
         lr: the peak learning rate, as text; empty for the recipe's. So is ``beta2``.
         extra: more flags of fairseq-train.
     """
@@ -32,6 +34,7 @@ class Settings:
     tokens_per_update: int = 0
     updates: int = 0
     no_warmup: bool = False
+    fast: Optional[bool] = None
     lr: str = ""
     beta2: str = ""
     extra: list[str] = field(default_factory=list)
@@ -44,6 +47,8 @@ class Settings:
     def variant(self) -> str:
         """Return what differs from the recipe, as text; empty where nothing does."""
         parts = ["no-warmup"] if self.no_warmup else []
+        if self.fast is not None:
+            parts.append("fast" if self.fast else "no-fast")
         changed = {
             "lr": self.lr,
             "beta2": self.beta2,
