@@ -134,6 +134,7 @@ def register() -> None:
     compat.apply()
     from . import (  # noqa: F401
         adam,
+        cpu_amp,
         criterion,
         errors,
         half_copies,
@@ -146,6 +147,7 @@ def register() -> None:
     training.install()
     preemption.install()
     half_copies.install()
+    cpu_amp.install()
     if is_fairseq_command():
         errors.install_excepthook()
 

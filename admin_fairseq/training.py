@@ -20,7 +20,7 @@ import torch
 from fairseq.trainer import Trainer
 from torch import nn
 
-from . import options, rules, trace
+from . import cpu_amp, options, rules, trace
 from .compat.marks import is_mended, mark
 from .errors import AdminError
 from .init_types import measures, method_of
@@ -48,6 +48,7 @@ def install() -> None:
     def begin(
         self: Trainer, cfg: Any, task: Any, model: nn.Module, *args: Any, **named: Any
     ) -> None:
+        cpu_amp.check(cfg)
         # a wrapped model has flat shards, and rules refuse those where sites are needed
         if isinstance(model, AdminTransformerModel):
             prepare(model, task, stored_args=getattr(cfg, "model", cfg))

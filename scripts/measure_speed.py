@@ -37,11 +37,15 @@ class Shape:
 SHAPES = {
     "18-18-64": Shape((18, 18), (64, 128, 4), 500, (32, 32)),
     "4-4-128": Shape((4, 4), (128, 256, 4), 9_700, (64, 16)),
+    "6-6-64": Shape((6, 6), (64, 256, 4), 10_000, (16, 32)),
+    "6-6-128": Shape((6, 6), (128, 512, 4), 10_000, (16, 32)),
+    "6-6-256": Shape((6, 6), (256, 1024, 4), 10_000, (16, 32)),
     "6-6-base": Shape((6, 6), (512, 2048, 8), 10_000, (16, 32)),
     "18-18-512": Shape((18, 18), (512, 1024, 4), 10_000, (16, 32)),
     "60-12-512": Shape((60, 12), (512, 2048, 8), 10_000, (8, 32)),
     "100-100-64": Shape((100, 100), (64, 128, 4), 500, (32, 32)),
 }
+DEFAULT_SHAPES = ["18-18-64", "4-4-128", "6-6-base", "18-18-512"]
 STOCK = ["--arch", "transformer", "--criterion", "label_smoothed_cross_entropy"]
 ADMIN = ["--arch", "admin_transformer", "--init-type", "analytic"]
 CRITERION = ["--criterion", "fused_label_smoothed_cross_entropy"]
@@ -52,6 +56,8 @@ VARIANTS = {
     "multi-tensor Adam": (STOCK, [*STOCK, *ADMIN, "--optimizer", "multi_tensor_adam"]),
     "fused Adam": (STOCK, [*STOCK, *ADMIN, "--optimizer", "fused_adam"]),
     "both": (STOCK, [*STOCK, *ADMIN, *CRITERION, "--optimizer", "fused_adam"]),
+    "amp": (STOCK, [*STOCK, *ADMIN, "--amp"]),
+    "amp and both": (STOCK, [*STOCK, *ADMIN, *CRITERION, "--optimizer", "fused_adam", "--amp"]),
 }
 
 
@@ -207,7 +213,7 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--shapes", nargs="+", default=list(SHAPES)[:4], choices=SHAPES)
+    parser.add_argument("--shapes", nargs="+", default=DEFAULT_SHAPES, choices=SHAPES)
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS)
     parser.add_argument("--pairs", type=int, default=15)
     parser.add_argument("--padding", type=float, default=0.0, help="share of the target")
