@@ -21,7 +21,8 @@ Read the modules in this order:
 8. ``training``      what ``--init-type`` does in fairseq-train; ``trace``: ``--trace-interval``;
    ``preemption``: a training that is told to stop saves first
 9. ``optim``         RAdam; ``adam``: fairseq's Adam; both over lists (``multi_tensor``,
-   ``half_copies``); ``criterion``: the loss in chunks (``fused_loss``)
+   ``half_copies``); ``criterion``: the loss in chunks (``fused_loss``);
+   ``cpu_amp``: ``--amp`` on a CPU, in ``bfloat16``
 10. ``compat``       workarounds for fairseq on today's Python, each feature-tested
 11. ``checkpoints``  verifying, reading, writing, rebuilding and averaging them
 12. ``deploy``       a trained model as a stock Transformer, and for CTranslate2
@@ -119,6 +120,7 @@ def register() -> None:
     - fairseq's ``Trainer`` begins a training as ``--init-type`` says, with this plugin's models;
     - if its environment asks for it, fairseq-train saves when told to stop (``preemption``);
     - fairseq's warning that tensorboardX is missing is silenced;
+    - ``--amp`` on a CPU trains in bfloat16, where fairseq trains in float32;
     - with optimizers of ours, fairseq's wrapper for half precision copies weights as lists;
     - data loading is stopped when the process ends, or fairseq's would wait for ever;
     - in fairseq's own commands an :class:`AdminError` ends in its message, without a traceback.

@@ -36,7 +36,7 @@ ROOMS = {
         *["profile.shape", "profile.text", "profile.two_columns", "deploy"],
     ],
     "experiments": ["experiments", "experiments.*"],
-    "equations": ["fused_loss", "residual", "starting", "weights"],
+    "equations": ["bfloat16", "fused_loss", "residual", "starting", "weights"],
     "flags": ["adam", "multi_tensor", "options", "optim", "rules"],
     "model": ["layers", "model"],
     "profile": ["profile.*"],
@@ -44,7 +44,7 @@ ROOMS = {
     "deploy": ["deploy.*"],
     "analysis": ["analysis", "analysis.*"],
     "compat": ["compat", "compat.*"],
-    "training": ["criterion", "half_copies", "preemption", "trace", "training"],
+    "training": ["cpu_amp", "criterion", "half_copies", "preemption", "trace", "training"],
 }
 # room -> the rooms, beside itself and the light one, that it may import from
 MAY_IMPORT = {

@@ -17,7 +17,7 @@ import fairseq
 import numpy
 import torch
 
-from .. import cpu_amp, options
+from .. import bfloat16, options
 from ..errors import AdminError
 from ..sites import named_sites
 from ..version import __version__
@@ -167,8 +167,8 @@ def _is_amp(optimizer: Any) -> bool:
 def _autocast_like(optimizer: Any, sample: Mapping[str, Any]) -> AbstractContextManager:
     """Return the context that fairseq runs this optimizer's forward pass in (``--amp``)."""
     device = sample["net_input"]["src_tokens"].device.type
-    if cpu_amp.is_on(optimizer):
-        return cpu_amp.autocast()
+    if _is_amp(optimizer) and device == "cpu":
+        return bfloat16.autocast()
     # --fp16 and --bf16 change the weights' type instead, and need no context
     return torch.autocast(device, enabled=_is_amp(optimizer) and device == "cuda")
 
