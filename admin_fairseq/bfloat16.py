@@ -28,23 +28,27 @@ from torch.nn import functional
 
 
 @contextlib.contextmanager
-def autocast() -> Iterator[None]:
-    """Run what follows in bfloat16, as above; for a forward pass alone, as torch asks."""
+def autocast(cache: bool = True) -> Iterator[None]:
+    """Run what follows in bfloat16, as above; for a forward pass alone, as torch asks.
+
+    Args:
+        cache: whether a weight that is used twice is rounded once.
+    """
     attention = functional.scaled_dot_product_attention
     # by the name that torch's own modules look up: autocast's list cannot be changed for a while
     functional.scaled_dot_product_attention = _in_float32(attention)
     try:
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, cache_enabled=cache):
             yield
     finally:
         functional.scaled_dot_product_attention = attention
 
 
-def in_autocast(run: Callable[..., Any]) -> Callable[..., Any]:
+def in_autocast(run: Callable[..., Any], cache: bool = True) -> Callable[..., Any]:
     """Return ``run`` as a function that runs it in :func:`autocast`."""
 
     def run_in_autocast(*inputs: Any, **named: Any) -> Any:
-        with autocast():
+        with autocast(cache):
             return run(*inputs, **named)
 
     return run_in_autocast

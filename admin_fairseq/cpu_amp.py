@@ -114,7 +114,9 @@ def _keeping_autocast(forward: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(forward)
     def forward_and_again(ctx: Any, run: Callable[..., Any], *inputs: Any) -> Any:
         if torch.is_autocast_enabled("cpu"):
-            run = in_autocast(run)
+            # when it runs again its inputs look like weights, and rounded copies of those that were
+            # kept would add up their gradients in bfloat16
+            run = in_autocast(run, cache=False)
         return forward(ctx, run, *inputs)
 
     return mark(forward_and_again, by=_NAME)
