@@ -22,6 +22,7 @@ from fairseq.data import Dictionary
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.tasks.translation import TranslationTask
 from fairseq.trainer import Trainer
+from torch.nn import functional
 
 from admin_fairseq.fused_loss import fused_loss
 
@@ -165,7 +166,7 @@ def resident(kind):
 
 
 def time_parts(shape, args):
-    """Yield lines: what optimizers take for an update, and the loss by its chunks, in ms."""
+    """Yield lines: optimizers' updates, the loss by its chunks, and products by type, in ms."""
     runs = {}
     for name in ("adam", "multi_tensor_adam", "fused_adam", "radam"):
         trainer = make_trainer([*STOCK, *ADMIN, "--optimizer", name], shape, args)
@@ -182,6 +183,23 @@ def time_parts(shape, args):
             fused_loss(features, weight, target, 0.1, rows=rows).loss, (features, weight)
         )
     yield "512 positions, chunks of " + in_turn(runs, args)
+    sentences, length = shape.batch
+    heads, runs = shape.dims[2], {}
+    for dtype in (torch.float32, torch.bfloat16):
+        size = (3, sentences, heads, length, channels // heads)
+        inputs = torch.randn(size, dtype=dtype, requires_grad=True)
+        runs[f"in {dtype}"] = lambda inputs=inputs: torch.autograd.grad(
+            functional.scaled_dot_product_attention(*inputs).sum(), inputs
+        )
+    yield "attention's operator with its gradient " + in_turn(runs, args)
+    runs = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        x = torch.randn(512, channels, dtype=dtype, requires_grad=True)
+        weight = torch.randn(shape.dims[1], channels, dtype=dtype, requires_grad=True)
+        runs[f"in {dtype}"] = lambda x=x, weight=weight: torch.autograd.grad(
+            functional.linear(x, weight).sum(), (x, weight)
+        )
+    yield f"512 x {channels} by {channels} x {shape.dims[1]}, with gradients " + in_turn(runs, args)
 
 
 def in_turn(runs, args):
@@ -222,7 +240,7 @@ def main():
     parser.add_argument("--padding", type=float, default=0.0, help="share of the target")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--flags", default="", help="more of fairseq-train's, for both sides")
-    parser.add_argument("--parts", action="store_true", help="optimizers and chunks by themselves")
+    parser.add_argument("--parts", action="store_true", help="optimizers, chunks, products alone")
     parser.add_argument("--no-memory", action="store_true")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
