@@ -99,6 +99,7 @@ def make_trainer(settings, shape, *flags):
     if settings.device == "cpu":
         words.append("--cpu")
     namespace = options.parse_args_and_arch(options.get_training_parser(), input_args=words)
+    namespace.tpu = False  # which --bf16 sets; in fairseq-train the plugin takes it back
     cfg = convert_namespace_to_omegaconf(namespace)
     cfg.task.source_lang, cfg.task.target_lang = "en", "de"
     types = dictionary(shape.types)
