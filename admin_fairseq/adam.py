@@ -97,7 +97,8 @@ class FusedAdam(MultiTensorAdam):
             means,
             squares,
             largest[0] if largest else [],
-            [torch.tensor(float(step), device=params[0].device)] * len(params),
+            # made on the device: a copy from the CPU would wait for it
+            [torch.full((), float(step), device=params[0].device)] * len(params),
             amsgrad=bool(largest),
             lr=group["lr"],
             beta1=group["betas"][0],

@@ -10,6 +10,11 @@ from tests.warm import shared
 torch.set_num_threads(1)
 
 
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("cuda") and not torch.cuda.is_available():
+        pytest.skip("it needs a GPU: torch.cuda.is_available() is False")
+
+
 def write_corpus(folder, sizes, seed=5):
     """Pairs of made-up sentences in which each target word stands for one source word."""
     rng = random.Random(seed)

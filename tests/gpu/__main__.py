@@ -10,6 +10,9 @@ from pathlib import Path
 
 STARTED = time.time()
 MINUTES = 9.0
+WAY_OUT = (
+    "name another one with PYTHON, or see docs/speed.md on what a machine without a network needs"
+)
 
 
 def main(argv=None):
@@ -20,8 +23,12 @@ def main(argv=None):
         print(f"gpu_acceptance.sh: error: {problem}", file=sys.stderr)
         return 2
 
-    from tests.gpu import trainers
-    from tests.gpu.checks import CHECKS, chosen
+    try:
+        from tests.gpu import trainers
+        from tests.gpu.checks import CHECKS, chosen
+    except ImportError as error:
+        print(f"gpu_acceptance.sh: error: {error}; {WAY_OUT}", file=sys.stderr)
+        return 2
     from tests.gpu.report import Report
     from tests.gpu.runner import run_all
     from tests.gpu.settings import Settings
@@ -78,10 +85,7 @@ def what_is_missing():
     missing = [name for name in names if importlib.util.find_spec(name) is None]
     if not missing:
         return None
-    return (
-        f"this Python ({sys.executable}) has no {', '.join(missing)}; name another one with "
-        "PYTHON, or see docs/speed.md on what a machine without a network needs"
-    )
+    return f"this Python ({sys.executable}) has no {', '.join(missing)}; {WAY_OUT}"
 
 
 def what_does_not_fit(args, phases):

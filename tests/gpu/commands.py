@@ -4,7 +4,6 @@ Later checks go on with what earlier ones left in the settings' folder.
 """
 
 import os
-import random
 import re
 import subprocess
 import sys
@@ -109,7 +108,11 @@ def train(settings, folder, *flags, half="--fp16", log=None):
     """.split()
     if joined(data_bin(settings)):
         words.append("--share-all-embeddings")
-    words += ["--log-interval", "2", "--cpu"] if settings.small else ["--log-interval", "10", half]
+    if settings.small:
+        words += ["--log-interval", "2", "--max-tokens", "256", "--warmup-updates", "2", "--cpu"]
+        words += ["--lr", "1e-2"]
+    else:
+        words += ["--log-interval", "10", half]
     return run(settings, "train", *words, *flags, log=log)
 
 
@@ -120,8 +123,8 @@ def joined(folder):
 
 
 def updates(settings):
-    """Updates until the checkpoint that a training is resumed from, and in all."""
-    return (4, 8) if settings.small else (30, 60)
+    """Updates until the checkpoint that a training is resumed from, within an epoch, and in all."""
+    return (3, 8) if settings.small else (30, 60)
 
 
 def folder_of(settings, name):

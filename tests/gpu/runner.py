@@ -107,20 +107,28 @@ def run_all(phases, checks, prepare, settings, report, worker=Worker):
 
     Args:
         phases: lists of lanes, one phase after the other. A lane is a list of names; the lanes of a
-            phase run at the same time, each in a process of its own.
+            phase run at the same time, each in a process of its own, which the lane of that number
+            in the next phase goes on with.
         checks: name -> function of settings; of a module, as processes are sent their names.
         prepare: a function of settings that each process begins with.
         worker: :class:`Worker`, or :class:`InPlace`.
     """
+    workers = []
     for phase in phases:
+        while len(workers) < len(phase):
+            workers.append(worker(checks, prepare, settings))
         lanes = []
-        for names in phase:
-            arguments = (names, worker(checks, prepare, settings), settings, report)
+        for names, process in zip(phase, workers):
+            arguments = (names, process, settings, report)
             lanes.append(threading.Thread(target=_run_lane, args=arguments))
         for lane in lanes:
             lane.start()
         for lane in lanes:
             lane.join()
+        while len(workers) > 1:
+            workers.pop().stop()
+    for process in workers:
+        process.stop()
 
 
 def _run_lane(names, worker, settings, report):
@@ -129,7 +137,10 @@ def _run_lane(names, worker, settings, report):
             report.skip(name, "the time is used up")
             continue
         started = time.time()
-        kind, first, *details = worker.run(name)
+        try:
+            kind, first, *details = worker.run(name)
+        except Exception as error:  # of the process around it: no check may be lost in silence
+            kind, first, details = "failed", f"{type(error).__name__}: {error}", []
         seconds = time.time() - started
         if kind == "result":
             report.add(name, first, seconds)
@@ -137,4 +148,3 @@ def _run_lane(names, worker, settings, report):
             report.skip(name, first, seconds)
         else:
             report.fail(name, first, seconds, *details)
-    worker.stop()

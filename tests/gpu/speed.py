@@ -13,7 +13,6 @@ from tests.gpu.settings import Result, Skipped, only_on_a_gpu
 from tests.gpu.trainers import (
     PRECISIONS,
     SHAPES,
-    STOCK,
     VARIANTS,
     check_precision,
     free_memory,
@@ -28,32 +27,35 @@ ROUNDS = 11
 FEWEST = 3  # rounds that a median is taken of
 
 
-def timing(settings, shape, precision):
+def timing(settings, shape, precision, variants=tuple(VARIANTS)):
     """Whole updates of all variants in turn, and the largest memory of each.
 
     A round is an update of each variant, back and forth; the ratio to fairseq's is of one round, so
     that a GPU whose clock changes does not matter.
+
+    Args:
+        variants: names, fairseq's first.
     """
     check_precision(settings, precision)
     flags = PRECISIONS[precision]
     shape_name, shape = shape, SHAPES["tiny" if settings.small else shape]
     sample = make_sample(shape)
     trainers, memory = {}, {}
-    for name, variant in VARIANTS.items():
+    for name in variants:
         need_time(settings)
         with peak_of_memory(settings.device) as peak:
-            trainers[name] = make_trainer(settings, shape, variant, flags)
+            trainers[name] = make_trainer(settings, shape, VARIANTS[name], flags)
             for _ in range(3):
                 step(trainers[name], sample)
             memory[name] = peak()
-    times = {name: [] for name in VARIANTS}
+    times = {name: [] for name in variants}
     for number in range(FEWEST if settings.small else ROUNDS):
         if number >= FEWEST and settings.left < 15:
             break
-        order = list(VARIANTS) if number % 2 == 0 else list(VARIANTS)[::-1]
+        order = variants if number % 2 == 0 else variants[::-1]
         for name in order:
             times[name].append(seconds(trainers[name], sample, settings.device))
-    lines = [line_of(name, times, memory) for name in VARIANTS]
+    lines = [line_of(name, times, memory) for name in variants]
     sentences, length = shape.batch
     compared = f"update of {shape_name} in {precision}, {sentences} x {length} tokens, "
     del trainers
