@@ -17,7 +17,8 @@ while [ $# -gt 0 ]; do
     --out | --data)
         if [ $# -gt 1 ]; then
             shift
-            [[ $1 == /* ]] && words+=("$1") || words+=("$started/$1")
+            [[ $1 == /* ]] || set -- "$started/$1" "${@:2}"
+            words+=("$1")
         fi
         ;;
     esac

@@ -38,7 +38,7 @@ def timing(settings, shape, precision, variants=tuple(VARIANTS)):
     """
     check_precision(settings, precision)
     flags = PRECISIONS[precision]
-    shape_name, shape = shape, SHAPES["tiny" if settings.small else shape]
+    shape = SHAPES["tiny" if settings.small else shape]
     sample = make_sample(shape)
     trainers, memory = {}, {}
     for name in variants:
@@ -57,7 +57,8 @@ def timing(settings, shape, precision, variants=tuple(VARIANTS)):
             times[name].append(seconds(trainers[name], sample, settings.device))
     lines = [line_of(name, times, memory) for name in variants]
     sentences, length = shape.batch
-    compared = f"update of {shape_name} in {precision}, {sentences} x {length} tokens, "
+    depth, channels = "-".join(map(str, shape.layers)), shape.dims[0]
+    compared = f"update of {depth}, C {channels}, in {precision}, {sentences} x {length} tokens, "
     del trainers
     free_memory(settings.device)
     fairseqs = 1000 * statistics.median(times["fairseq"])
