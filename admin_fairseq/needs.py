@@ -3,6 +3,7 @@
 import importlib.util
 import logging
 import platform
+import re
 import sys
 
 from .errors import AdminError
@@ -11,6 +12,8 @@ OLDEST = (3, 11)
 # of those, and on Linux x86_64 alone, ve-fairseq has wheels
 WITH_WHEELS = ((3, 11), (3, 12))
 VERSION = "0.12.3"
+# the first with add_safe_globals: checkpoints are read with weights_only. setup.py says the same
+OLDEST_TORCH = (2, 4)
 
 # its Python sources, which are the same in every wheel; ``compat.compiled`` does without the rest
 FROM_SOURCES = f"""\
@@ -26,11 +29,16 @@ class NoFairseqError(AdminError, ImportError):
     """There is no fairseq, or none that can be imported. The message says how to get it."""
 
 
+class OldTorchError(AdminError, ImportError):
+    """There is a torch, and it is too old. The message says from which release on it works."""
+
+
 def import_fairseq() -> None:
     """Import fairseq, or say how to get it.
 
     Raises:
         NoFairseqError: if this Python is too old, or fairseq is missing or cannot be imported.
+        OldTorchError: if torch is older than the plugin.
     """
     if sys.version_info[:2] < OLDEST:
         raise NoFairseqError(
@@ -40,6 +48,7 @@ def import_fairseq() -> None:
     spec = importlib.util.find_spec("fairseq") if "fairseq" not in sys.modules else None
     if "fairseq" not in sys.modules and (spec is None or spec.origin is None):
         raise NoFairseqError(_missing(spec is not None))
+    _check_torch()
     # while it is imported it logs about tensorboardX
     logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.WARNING)
     try:
@@ -50,6 +59,22 @@ def import_fairseq() -> None:
             f"fairseq is here ({_place()}) and cannot be imported: "
             f"{type(error).__name__}: {error}\nInstall it again, with what it needs:\n{_way()}"
         ) from error
+
+
+def _check_torch() -> None:
+    """Refuse a torch that is too old; what else is wrong with it fairseq's import says."""
+    try:
+        torch = importlib.import_module("torch")
+    except Exception:
+        return
+    version = str(getattr(torch, "__version__", ""))
+    numbers = re.match(r"(\d+)\.(\d+)", version)
+    if numbers and (int(numbers[1]), int(numbers[2])) < OLDEST_TORCH:
+        oldest = ".".join(str(number) for number in OLDEST_TORCH)
+        raise OldTorchError(
+            f"torch {version} is too old: admin_fairseq needs {oldest} or later\n"
+            f"    pip install --upgrade 'torch>={oldest}'"
+        )
 
 
 def has_wheel() -> bool:

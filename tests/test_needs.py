@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from importlib.machinery import ModuleSpec
+from types import SimpleNamespace
 
 import pytest
 
@@ -67,6 +68,44 @@ def test_a_folder_of_that_name_is_no_fairseq(without_fairseq):
 def test_an_old_python_is_told(monkeypatch):
     machine(monkeypatch, (3, 10), "linux", "x86_64")
     assert "is too old" in message() and "3.11" in message()
+
+
+@pytest.mark.parametrize("version", ["1.13.1", "2.3.1+cu121", "2.0.0a0+gitc263bd4"])
+def test_an_old_torch_is_told(monkeypatch, version):
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(__version__=version))
+    with pytest.raises(needs.OldTorchError, match="too old: admin_fairseq needs 2.4") as error:
+        needs.import_fairseq()
+    assert isinstance(error.value, AdminError) and isinstance(error.value, ImportError)
+    assert f"torch {version} " in str(error.value) and "pip install" in str(error.value)
+
+
+@pytest.mark.parametrize("version", ["2.4.0", "2.14.1+cpu", "2.10.0a0+ecf3bae40a.nv25.11", "3.0", ""])
+def test_other_torches_pass(monkeypatch, version):
+    """Those of a vendor, too, and one that does not say its release."""
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(__version__=version))
+    needs.import_fairseq()
+
+
+@pytest.mark.subprocess
+def test_an_old_torch_ends_a_command_with_one_message(tmp_path):
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text("__version__ = '2.3.1'")
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{REPOSITORY}"}
+    command = [sys.executable, "-m", "admin_fairseq", "fold", "a", "b"]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert "torch 2.3.1 is too old" in result.stderr
+
+
+def test_what_is_installed_is_what_is_needed():
+    """The oldest torch and numpy: of setup.py, of the page, and here."""
+    setup = (REPOSITORY / "setup.py").read_text(encoding="utf-8")
+    page = (REPOSITORY / "docs" / "where_it_runs.md").read_text(encoding="utf-8")
+    oldest = ".".join(str(number) for number in needs.OLDEST_TORCH)
+    assert re.findall(r'"torch>=([\d.]+)"', setup) == [oldest]
+    assert f"torch {oldest} or later" in page
+    (numpy,) = re.findall(r'"numpy>=([\d.]+)"', setup)
+    assert f"numpy {numpy} or later" in page
 
 
 @pytest.mark.subprocess

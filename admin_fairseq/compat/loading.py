@@ -1,8 +1,10 @@
 """Loading checkpoints: torch refuses what fairseq keeps in them, and takes damaged ones."""
 
 import argparse
+import codecs
 import functools
 import io
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,16 +25,29 @@ def allow_checkpoint_classes() -> None:
 
 def _numpy_records() -> list[Any]:
     """Return what numpy's arrays and numbers are unpickled with, by names of numpy 1 and 2."""
-    core: Any = np._core if hasattr(np, "_core") else np.core
     dtypes = dict.fromkeys(type(np.dtype(kind)) for kind in "?bBhHiIlLqQefd")
-    functions = [core.multiarray._reconstruct, core.multiarray.scalar]
-    if not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):
-        return [np.ndarray, np.dtype, *dtypes, *functions]  # before torch 2.6 there were no pairs
-    named = []
-    for function in functions:
-        for module in ("numpy.core", "numpy._core"):
-            named.append((function, f"{module}.multiarray.{function.__name__}"))
+    has_pairs = hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint")  # torch >= 2.6
+    # how bytes are pickled; later releases allow it themselves
+    named: list[Any] = [] if has_pairs else [codecs.encode]
+    for number in (np.zeros(1), np.float64(0)):
+        function: Any = number.__reduce__()[0]  # _reconstruct, scalar; their module moved
+        for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
+            if has_pairs:
+                named.append((function, f"{module}.{function.__name__}"))
+            else:
+                named.append(_as_if_of(module, function))
     return [np.ndarray, np.dtype, *dtypes, *named]
+
+
+def _as_if_of(module: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that has another module's name, which is what torch < 2.6 looks at."""
+
+    @functools.wraps(function)
+    def under_that_name(*args: Any) -> Any:
+        return function(*args)
+
+    under_that_name.__module__ = module
+    return under_that_name
 
 
 def trust_broadcasts() -> None:
