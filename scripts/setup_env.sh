@@ -26,6 +26,12 @@ has_torch() { # PYTHON
     "$1" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("torch") is None)' 2>/dev/null
 }
 
+# macOS has no nproc, and what Linux has heeds OMP_NUM_THREADS.
+count_cores() { # PYTHON
+    "$1" -c 'import os
+print(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())'
+}
+
 make_venv() { # FOLDER
     local python flags=()
     python=$(find_python) || exit 1

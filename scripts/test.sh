@@ -13,8 +13,7 @@ fi
 source "$here/setup_env.sh"
 setup_env recipes,test
 cd "$here/.."
-# nproc heeds this variable, so the cores are counted before it is set
-cores=$(env -u OMP_NUM_THREADS nproc)
+cores=$(count_cores python)
 export OMP_NUM_THREADS=1
 if [ $# -gt 0 ]; then
     exec python -m pytest "$@"

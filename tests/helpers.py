@@ -150,6 +150,11 @@ def run(*command, cwd=None, check=True, env=None, timeout=600):
     return result
 
 
+def has_compiled_parts():
+    """Whether this fairseq has those that ``compat.compiled`` stands in for."""
+    return hasattr(sys.modules["fairseq.data.data_utils_fast"], "__file__")
+
+
 TRAIN_FLAGS = """
     --arch admin_transformer_tiny --encoder-layers 2 --decoder-layers 2 --encoder-embed-dim 16
     --encoder-ffn-embed-dim 32 --encoder-attention-heads 2 --decoder-attention-heads 2

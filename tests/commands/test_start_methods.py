@@ -1,6 +1,10 @@
 """Worker processes that are not forked, as on macOS, and on Linux from Python 3.14 on."""
 
 import logging
+import os
+import shutil
+import subprocess
+import time
 
 import pytest
 import torch
@@ -8,6 +12,7 @@ import torch
 from admin_fairseq.checkpoints import load_checkpoint
 from admin_fairseq.experiments import processes
 from admin_fairseq.experiments.corpus.parallel import ordered_map
+from admin_fairseq.experiments.runs import children
 from tests.conftest import write_corpus
 from tests.helpers import REPOSITORY, TRAIN_FLAGS, USER_DIR, run
 
@@ -80,3 +85,23 @@ def test_what_only_linux_can_is_said_elsewhere(monkeypatch, caplog):
             processes.ending_with_us()
     assert caplog.text.count("not Linux") == 1
     processes.end_with(processes.os.getppid())
+
+
+@pytest.mark.skipif(shutil.which("ps") is None, reason="this machine has no ps")
+def test_who_started_whom_is_known_without_proc(tmp_path, monkeypatch):
+    """SIGUSR1 reaches every process of a training that is told to save."""
+    child = subprocess.Popen(["sh", "-c", "sleep 60 & wait"])
+    try:
+        while len(family := children._descendants(child.pid)) < 1:
+            time.sleep(0.01)
+        monkeypatch.setattr(children, "PROC", str(tmp_path))
+        assert children._descendants(child.pid) == family
+        assert child.pid in children._descendants(os.getpid())
+        assert children.holders(tmp_path) == {}
+        monkeypatch.setenv("PATH", str(tmp_path))
+        assert children._descendants(child.pid) == []
+    finally:
+        for pid in family:
+            os.kill(pid, 9)
+        child.kill()
+        child.wait()

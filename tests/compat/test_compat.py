@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from admin_fairseq import compat
+from admin_fairseq.compat import loading
 from tests.helpers import REPOSITORY, USER_DIR, run
 
 
@@ -74,14 +75,31 @@ def test_checkpoints_load_and_other_classes_do_not(tmp_path):
     path = tmp_path / "x.pt"
     torch.save({"args": argparse.Namespace(a=1)}, path)
     assert torch.load(path, weights_only=True)["args"].a == 1
-    with torch.serialization.safe_globals([]):
-        torch.serialization.clear_safe_globals()
+    before = torch.serialization.get_safe_globals()
+    torch.serialization.clear_safe_globals()
+    try:
         with pytest.raises(pickle.UnpicklingError, match="argparse.Namespace"):
             torch.load(path, weights_only=True)
+    finally:
+        torch.serialization.add_safe_globals(before)
     compat.allow_checkpoint_classes()
     torch.save({"call": subprocess.Popen}, path)
     with pytest.raises(pickle.UnpicklingError, match="Popen"):
         torch.load(path)
+
+
+@pytest.mark.parametrize("value", [np.arange(3.0), np.float64(2), np.int64(3), np.bool_(True)])
+def test_torch_before_2_6_knows_numpy_by_both_names(monkeypatch, value):
+    """Its allow-list is of functions alone, and it looks at the names that they have."""
+    monkeypatch.delattr(torch.serialization, "get_unsafe_globals_in_checkpoint", raising=False)
+    allowed = {f"{what.__module__}.{what.__name__}": what for what in loading._numpy_records()}
+    function, arguments, *state = value.__reduce__()
+    for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
+        made = allowed[f"{module}.{function.__name__}"](*arguments)
+        if state:
+            made.__setstate__(state[0])
+        assert np.array_equal(made, value) and made.dtype == value.dtype
+    assert "_codecs.encode" in allowed
 
 
 def receive(function, obj, monkeypatch):

@@ -66,10 +66,11 @@ def test_plain_values_load_without_an_allowance(tmp_path_factory, value):
     torch.save(plain({"extra_state": value, "model": OrderedDict(w=torch.ones(2))}), path)
     before = torch.serialization.get_safe_globals()
     torch.serialization.clear_safe_globals()
+    torch.serialization.add_safe_globals([argparse.Namespace])
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            torch.load(path, weights_only=True)
+        torch.load(path, weights_only=True)
     finally:
+        torch.serialization.clear_safe_globals()
         torch.serialization.add_safe_globals(before)
 
 

@@ -13,6 +13,7 @@ from typing import IO, Optional
 from ..processes import ending_with_us
 
 _PATIENCE = 20  # seconds that a command may take to end
+PROC = "/proc"  # Linux alone has it
 STOPPING = (signal.SIGTERM, signal.SIGUSR1)  # what Slurm tells a job with that it is to end
 
 # preemption.py's: in the environment of fairseq-train, and in its log
@@ -122,14 +123,27 @@ def _tell(process: subprocess.Popen) -> None:
 def _descendants(pid: int) -> list[int]:
     """Return the processes that a process started, and those that they started."""
     children: dict[int, list[int]] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # it has ended
-            # number (name) state parent ...; a name may hold anything
-            parent = path.read_text(errors="replace").rpartition(")")[2].split()[1]
-            children.setdefault(int(parent), []).append(int(path.parent.name))
+    for child, parent in _parents().items():
+        children.setdefault(parent, []).append(child)
     found = children.get(pid, [])
     for child in found:  # which grows meanwhile
         found += children.get(child, [])
+    return found
+
+
+def _parents() -> dict[int, int]:
+    """Return the parent of every process: from /proc, or where there is none, of ``ps``."""
+    found = {}
+    for path in Path(PROC).glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended
+            # number (name) state parent ...; a name may hold anything
+            parent = path.read_text(errors="replace").rpartition(")")[2].split()[1]
+            found[int(path.parent.name)] = int(parent)
+    if not found:
+        with contextlib.suppress(OSError):
+            words = ["ps", "-A", "-o", "pid=", "-o", "ppid="]
+            lines = subprocess.run(words, capture_output=True, text=True).stdout.splitlines()
+            found = {int(child): int(parent) for child, parent in map(str.split, lines)}
     return found
 
 
@@ -149,7 +163,7 @@ def end(process: subprocess.Popen) -> None:
 def holders(path: Path) -> dict[int, str]:
     """Return the processes that have a file open: process id -> command line."""
     found = {}
-    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
+    for descriptor in Path(PROC).glob("[0-9]*/fd/*"):
         with contextlib.suppress(OSError):  # it has ended, or is not ours to see
             pid = int(descriptor.parts[2])
             if descriptor.samefile(path) and pid != os.getpid():
