@@ -155,6 +155,11 @@ def has_compiled_parts():
     return hasattr(sys.modules["fairseq.data.data_utils_fast"], "__file__")
 
 
+def before_torch_2_6():
+    """Whether torch.load is not restricted by default, and knows no pairs of class and name."""
+    return not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint")
+
+
 TRAIN_FLAGS = """
     --arch admin_transformer_tiny --encoder-layers 2 --decoder-layers 2 --encoder-embed-dim 16
     --encoder-ffn-embed-dim 32 --encoder-attention-heads 2 --decoder-attention-heads 2

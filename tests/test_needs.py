@@ -79,9 +79,7 @@ def test_an_old_torch_is_told(monkeypatch, version):
     assert f"torch {version} " in str(error.value) and "pip install" in str(error.value)
 
 
-@pytest.mark.parametrize(
-    "version", ["2.4.0", "2.14.1+cpu", "2.10.0a0+ecf3bae40a.nv25.11", "3.0", ""]
-)
+@pytest.mark.parametrize("version", ["2.4.0", "2.14.1+cpu", "2.10.0a0+ecf.nv25.11", "3.0", ""])
 def test_other_torches_pass(monkeypatch, version):
     """Those of a vendor, too, and one that does not say its release."""
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(__version__=version))

@@ -27,8 +27,8 @@ def _numpy_records() -> list[Any]:
     """Return what numpy's arrays and numbers are unpickled with, by names of numpy 1 and 2."""
     dtypes = dict.fromkeys(type(np.dtype(kind)) for kind in "?bBhHiIlLqQefd")
     has_pairs = hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint")  # torch >= 2.6
-    # how bytes are pickled; later releases allow it themselves
-    named: list[Any] = [] if has_pairs else [codecs.encode]
+    # what bytes are pickled with, and sets; later releases allow both themselves
+    named: list[Any] = [] if has_pairs else [codecs.encode, set]
     for number in (np.zeros(1), np.float64(0)):
         function: Any = number.__reduce__()[0]  # _reconstruct, scalar; their module moved
         for module in ("numpy.core.multiarray", "numpy._core.multiarray"):

@@ -22,7 +22,7 @@ from omegaconf import OmegaConf
 from admin_fairseq import files
 from admin_fairseq.compat import save_dir
 from admin_fairseq.compat.saving import plain
-from tests.helpers import REPOSITORY, TRAIN_FLAGS, USER_DIR
+from tests.helpers import REPOSITORY, TRAIN_FLAGS, USER_DIR, before_torch_2_6
 
 
 class Colour(enum.Enum):
@@ -66,7 +66,7 @@ def test_plain_values_load_without_an_allowance(tmp_path_factory, value):
     torch.save(plain({"extra_state": value, "model": OrderedDict(w=torch.ones(2))}), path)
     before = torch.serialization.get_safe_globals()
     torch.serialization.clear_safe_globals()
-    torch.serialization.add_safe_globals([argparse.Namespace])
+    torch.serialization.add_safe_globals([argparse.Namespace, *([set] * before_torch_2_6())])
     try:
         torch.load(path, weights_only=True)
     finally:
