@@ -126,7 +126,7 @@ setup(
     install_requires=[
         f"ve-fairseq>=0.12.3,<0.13; {HAS_WHEELS}",
         "torch>=2.4",  # its add_safe_globals: checkpoints are read with weights_only
-        "numpy",
+        "numpy>=1.26",
         "sacrebleu>=2.0",
         "sacremoses",  # the default detokeniser of fairseq's --eval-bleu
         "matplotlib",

@@ -11,29 +11,42 @@ from email import message_from_string
 
 import pytest
 
+from admin_fairseq.needs import OLDEST_TORCH
 from tests.helpers import REPOSITORY
 
 pytestmark = pytest.mark.subprocess
 URL = "https://example.org/somebody/admin_fairseq"
 
 
-def build(folder, *kinds, **environment):
-    """Build in a copy of what git would clone, with the setuptools that is here: no network."""
+def installed_or_skip(name):
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip(f"{name} is not installed here: pip install '.[test]'")
+
+
+def cloned(folder):
+    """A copy of what git would clone."""
     names = subprocess.check_output(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=REPOSITORY, text=True
     ).splitlines()
-    sources = folder / "sources"
     for name in names:
         if (REPOSITORY / name).is_file():
-            (sources / name).parent.mkdir(parents=True, exist_ok=True)
-            (sources / name).write_bytes((REPOSITORY / name).read_bytes())
-    out = folder / "dist"
-    out.mkdir()
-    calls = "; ".join(f"build_meta.build_{kind}({str(out)!r})" for kind in kinds)
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes((REPOSITORY / name).read_bytes())
+    return folder
+
+
+def build(folder, *flags, url):
+    """Build as CONTRIBUTING.md has it, but with the setuptools that is here: no network."""
+    if not (REPOSITORY / ".git").exists():
+        pytest.skip("not a clone")
+    installed_or_skip("build")
+    sources, out = cloned(folder / "sources"), folder / "dist"
     subprocess.run(
-        [sys.executable, "-c", f"from setuptools import build_meta; {calls}"],
-        cwd=sources,
-        env={**os.environ, **environment},
+        [sys.executable, "-m", "build", "--no-isolation", *flags, "--outdir", out, sources],
+        cwd=folder,
+        env={**os.environ, "REPOSITORY_URL": url},
         check=True,
         stdout=subprocess.DEVNULL,
     )
@@ -42,10 +55,8 @@ def build(folder, *kinds, **environment):
 
 @pytest.fixture(scope="module")
 def distributions(tmp_path_factory):
-    """A wheel and an sdist of a release that knows where its repository is."""
-    if not (REPOSITORY / ".git").exists():
-        pytest.skip("not a clone")
-    return build(tmp_path_factory.mktemp("release"), "wheel", "sdist", REPOSITORY_URL=URL)
+    """An sdist, and a wheel made from it, of a release that knows where its repository is."""
+    return build(tmp_path_factory.mktemp("release"), url=URL)
 
 
 def metadata_of(folder):
@@ -71,6 +82,13 @@ def test_metadata(distributions):
     assert metadata["Author"] and metadata["License-Expression"] or metadata["License"]
 
 
+def test_the_oldest_torch_and_numpy(distributions):
+    asked = metadata_of(distributions).get_all("Requires-Dist")
+    oldest = ".".join(str(number) for number in OLDEST_TORCH)
+    assert f"torch>={oldest}" in asked
+    assert [line for line in asked if re.fullmatch(r"numpy>=[\d.]+", line)]
+
+
 def test_links_of_the_description_are_absolute(distributions):
     description = metadata_of(distributions).get_payload()
     version = re.search(
@@ -82,9 +100,7 @@ def test_links_of_the_description_are_absolute(distributions):
 
 
 def test_a_build_that_knows_no_repository_has_no_dead_links(tmp_path):
-    if not (REPOSITORY / ".git").exists():
-        pytest.skip("not a clone")
-    metadata = metadata_of(build(tmp_path, "wheel", REPOSITORY_URL=""))
+    metadata = metadata_of(build(tmp_path, "--wheel", url=""))
     assert not relative_links(metadata.get_payload())
     assert "Source" not in str(metadata.get_all("Project-URL"))
 
@@ -103,10 +119,7 @@ def test_fairseq_is_asked_for_where_it_has_wheels(distributions):
 
 
 def test_twine_has_nothing_to_say(distributions):
-    try:
-        importlib.metadata.version("twine")
-    except importlib.metadata.PackageNotFoundError:
-        pytest.skip("twine is not installed here: pip install '.[test]'")
+    installed_or_skip("twine")
     command = [sys.executable, "-m", "twine", "check", "--strict", *distributions.iterdir()]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
