@@ -127,9 +127,13 @@ def register() -> None:
 
     Raises:
         NoFairseqError: if there is no fairseq, or it cannot be imported, with how to get it.
+        OldTorchError: if torch is older than the plugin.
     """
+    from . import errors
     from .needs import import_fairseq
 
+    if is_fairseq_command():
+        errors.install_excepthook()  # first: what is missing is told in one message, too
     import_fairseq()
     from . import compat
 
@@ -138,7 +142,6 @@ def register() -> None:
         adam,
         cpu_amp,
         criterion,
-        errors,
         half_copies,
         model,
         optim,
@@ -150,8 +153,6 @@ def register() -> None:
     preemption.install()
     half_copies.install()
     cpu_amp.install()
-    if is_fairseq_command():
-        errors.install_excepthook()
 
 
 def __getattr__(name: str) -> Any:

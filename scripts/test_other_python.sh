@@ -43,8 +43,6 @@ cd "$here/.."
 echo "the quick tests on $("$environment/bin/python" --version), torch" \
     "$("$environment/bin/python" -c 'from importlib.metadata import version; print(version("torch"))')"
 export OMP_NUM_THREADS=1
-# the clone that the environment was made from may be another one
-export PYTHONPATH=$PWD
 if [ $# -gt 0 ]; then
     exec "$environment/bin/python" -m pytest "$@"
 fi

@@ -11,6 +11,7 @@ import torch
 
 from admin_fairseq import cli, files
 from admin_fairseq.checkpoints import check_output, save_checkpoint
+from admin_fairseq.checkpoints.average import average_to_file
 from admin_fairseq.compat import copy_whole_files
 from admin_fairseq.errors import AdminError
 from admin_fairseq.plots import new_figure, write_figure
@@ -191,3 +192,15 @@ def test_checkpoint_last_may_be_a_link(tmp_path):
     assert PathManager.copy(str(tmp_path / "new"), str(tmp_path / "last"), overwrite=True)
     assert (tmp_path / "last").is_symlink()
     assert os.listdir(tmp_path / "elsewhere") == ["last"]
+
+
+def test_a_folder_is_refused_before_the_work(tmp_path):
+    """None of the inputs is there, and the folder is what the message is about."""
+    (tmp_path / "file").touch()
+    for force in (False, True):
+        with pytest.raises(AdminError, match="is a folder, which is not replaced; name a file"):
+            check_output(str(tmp_path), ["none.pt"], force)
+        with pytest.raises(AdminError, match="is a file, which is not replaced; name a folder"):
+            check_output(str(tmp_path / "file"), ["none.pt"], force, kind="folder")
+    with pytest.raises(AdminError, match="--output .*: is a folder; name a file"):
+        average_to_file(["none.pt"], str(tmp_path))

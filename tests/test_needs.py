@@ -97,6 +97,19 @@ def test_an_old_torch_ends_a_command_with_one_message(tmp_path):
     assert "torch 2.3.1 is too old" in result.stderr
 
 
+@pytest.mark.subprocess
+def test_fairseqs_commands_say_it_in_one_message():
+    program = (
+        "import sys, torch; torch.__version__ = '2.3.1'; sys.argv = ['fairseq-train']; "
+        "import admin_fairseq"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-c", program]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert result.stderr.startswith("admin_fairseq: error: torch 2.3.1 is too old")
+
+
 def test_what_is_installed_is_what_is_needed():
     """The oldest torch and numpy: of setup.py, of the page, and here."""
     setup = (REPOSITORY / "setup.py").read_text(encoding="utf-8")

@@ -30,6 +30,8 @@ def average_to_file(paths: Sequence[str], output: str, ema: bool = False) -> Non
     # by real paths: a link to an input is the input
     if os.path.realpath(output) in {os.path.realpath(path) for path in paths}:
         raise AdminError(f"--output {output}: is one of the inputs, and would be overwritten")
+    if os.path.isdir(output):
+        raise AdminError(f"--output {output}: is a folder; name a file")
     if not os.path.isdir(os.path.dirname(os.path.abspath(output))):
         raise AdminError(f"--output {output}: its folder does not exist")
     for path in paths:

@@ -40,9 +40,10 @@ def check_output(output: str, inputs: Sequence[str], force: bool, kind: str = "f
 
 def _check_replaceable(output: str, force: bool, kind: str) -> None:
     is_folder = os.path.isdir(output)
+    if is_folder != (kind == "folder"):
+        other = "folder" if is_folder else "file"
+        raise AdminError(f"{output}: is a {other}, which is not replaced; name a {kind}")
     if not force:
         raise AdminError(
             f"{output}: already exists; name another {kind}, or replace it with --force"
         )
-    if is_folder != (kind == "folder"):
-        raise AdminError(f"{output}: exists and is not a {kind}; --force does not replace it")

@@ -177,7 +177,7 @@ def test_a_second_interpreter_is_skipped_where_it_lacks_and_used_where_it_is(tmp
     # this Python stands in for the other one, and fails in its tests
     python.write_text(
         f'#!/bin/sh\n[ "$2" != pytest ] && exec {sys.executable} "$@"\n'
-        'echo "$@ in $PYTHONPATH"\nexit 3\n'
+        'echo "$@"\nexit 3\n'
     )
     python.chmod(0o755)
     result = bash(script, env={"XDG_CACHE_HOME": str(tmp_path)})
@@ -185,7 +185,6 @@ def test_a_second_interpreter_is_skipped_where_it_lacks_and_used_where_it_is(tmp
     named = re.findall(r"tests/\S+\.py(?=[: ])", result.stdout)
     assert "tests/commands/test_matrix.py" in named
     assert all((REPOSITORY / name).is_file() for name in named)
-    assert f"in {REPOSITORY}\n" in result.stdout
 
 
 def test_the_figures_need_linux(tmp_path):
