@@ -176,8 +176,7 @@ def test_a_second_interpreter_is_skipped_where_it_lacks_and_used_where_it_is(tmp
     python = folder / "python"
     # this Python stands in for the other one, and fails in its tests
     python.write_text(
-        f'#!/bin/sh\n[ "$2" != pytest ] && exec {sys.executable} "$@"\n'
-        'echo "$@"\nexit 3\n'
+        f'#!/bin/sh\n[ "$2" != pytest ] && exec {sys.executable} "$@"\necho "$@"\nexit 3\n'
     )
     python.chmod(0o755)
     result = bash(script, env={"XDG_CACHE_HOME": str(tmp_path)})
