@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from admin_fairseq.checkpoints import load_checkpoint
+from admin_fairseq.init_types import OMEGA_SHAPES
 from admin_fairseq.profile import file as profile_file
 from admin_fairseq.profile import first_step
 from admin_fairseq.profile.measure import profile_omega
+from admin_fairseq.profile.shape import with_shape
 from admin_fairseq.sites import named_sites
 from tests.helpers import TRAIN_FLAGS, USER_DIR, adaptive, batch, run, train
 
@@ -41,13 +43,15 @@ def test_profiling_measures_the_batch_of_one_device(data_bin, tmp_path, one_proc
 
 @pytest.mark.slow
 @pytest.mark.subprocess
-def test_auto_trains_and_resumes(data_bin, tmp_path, one_process):
-    flags = "--init-type adaptive-auto --lr 1e-9 --no-epoch-checkpoints"
+@pytest.mark.parametrize("shape", OMEGA_SHAPES)
+def test_auto_trains_and_resumes(data_bin, tmp_path, one_process, shape):
+    flags = f"--init-type adaptive-auto --omega-shape {shape} --lr 1e-9 --no-epoch-checkpoints"
     out = train_in_two(data_bin, tmp_path, flags, "--max-update 3").stdout
     assert "num_updates=3" in out
-    assert profile_file.load(tmp_path / "admin.profile").sites == one_process.sites
+    expected = with_shape(one_process, shape)
+    assert profile_file.load(tmp_path / "admin.profile").sites == expected.sites
     state = load_checkpoint(tmp_path / "checkpoint_last.pt")
-    for name, omega in one_process.omega.items():
+    for name, omega in expected.omega.items():
         assert torch.allclose(state["model"][name + ".omega"], torch.tensor(omega)), name
 
     (tmp_path / "admin.profile").unlink()

@@ -220,6 +220,17 @@ def test_stages_and_auto(data_bin, tmp_path):
     found = [load_checkpoint(str(tmp_path / name / "checkpoint_last.pt")) for name in "abd"]
     for name, value in found[0]["model"].items():
         assert all(torch.equal(value, other["model"][name]) for other in found[1:]), name
+    # resumed, it needs no profile; half precision has master copies of omegas
+    profile.rename(tmp_path / "gone")
+    train(data_bin, tmp_path / "a", "--init-type", "adaptive", "--max-update", "2", *flags)
+    profile = tmp_path / "gone"
+    flags = ["--admin-profile", profile]
+    half = ["--bf16", "--lr", "1e-9", "--max-update", "1", *flags]
+    train(data_bin, tmp_path / "half", "--init-type", "admin-flat", *half)
+    state = load_checkpoint(str(tmp_path / "half" / "checkpoint_last.pt"))["model"]
+    for name, omega in flat.omega.items():
+        assert state[f"{name}.omega"].eq(torch.tensor(omega).to(torch.bfloat16)).all(), name
+    once = ["--max-update", "1", *flags]
     frozen = train(
         data_bin, tmp_path / "e", "--init-type", "adaptive", "--freeze-first-omega", *once,
         check=False,
