@@ -58,8 +58,8 @@ def test_preprocessing_with_workers_is_the_same(tmp_path, method):
         assert (tmp_path / "fork" / name).read_bytes() == (tmp_path / method / name).read_bytes()
 
 
-def upper(lines):
-    return [line.upper() for line in lines]
+def upper(line):
+    return line.upper()
 
 
 @pytest.mark.subprocess

@@ -82,22 +82,20 @@ def test_links_and_sizes(tmp_path, capsys, head, ranges):
     assert not (tmp_path / "out").exists(), "nothing is written"
 
 
-def test_everything_wrong_at_once(tmp_path, capsys, monkeypatch):
+def test_everything_wrong_at_once(tmp_path, capsys):
     iwslt14(tmp_path / "in")
     recipe(tmp_path / "iwslt14_de-en.ini", "iwslt14_de-en", disk_gb="1000000")
     words = ["iwslt14_de-en", *preparation(tmp_path, "iwslt14_de-en")]
     (tmp_path / "in" / "de-en.tgz").write_bytes(b"short")
-    monkeypatch.setenv("PATH", "/nowhere")
-    monkeypatch.setattr("sys.executable", "/nowhere/python")
     code, said = check(capsys, *words)
     assert code == 1
-    assert "fairseq-preprocess" in said and "about 1e+06 GB are needed" in said
+    assert "about 1e+06 GB are needed" in said
     assert re.search(r"de-en\.tgz: 5 bytes where [\d,]+ are published", said)
     code, said = check(capsys, *words, "--no-disk-check")
     assert code == 1 and "GB are needed" not in said
     (tmp_path / "in" / "de-en.tgz").unlink()
     code, said = check(capsys, *words)
-    assert code == 1 and "de-en.tgz is not there" in said and "fairseq-preprocess" in said
+    assert code == 1 and "de-en.tgz is not there" in said
 
 
 def test_files_that_are_there(tmp_path, capsys):

@@ -139,22 +139,6 @@ def test_killed_amid_a_stage_its_workers_end_and_no_part_is_taken_for_whole(tmp_
     assert files(tmp_path / "alone") == files(tmp_path / "out"), "as many processes as one likes"
 
 
-@pytest.mark.subprocess
-def test_killed_while_binarising_nothing_is_left_that_writes(tmp_path):
-    iwslt14(tmp_path / "in")
-    script = ["bash", str(SCRIPTS / "prepare_iwslt14_de-en.sh"), *words(tmp_path, "iwslt14_de-en")]
-    process = subprocess.Popen(
-        script, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    wait_for(lambda: (tmp_path / "out" / "preprocess.log").exists() and workers(process.pid))
-    left = workers(process.pid)
-    process.kill()
-    process.wait()
-    wait_for(lambda: not any(os.path.exists(f"/proc/{worker}") for worker in left), seconds=2)
-    assert not (tmp_path / "out" / "data-bin").exists()
-    assert prepare(tmp_path).returncode == 0
-
-
 def _refuse(message):
     raise AdminError(message)
 

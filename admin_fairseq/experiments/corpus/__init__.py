@@ -14,9 +14,11 @@
 - ``moses``       what the Perl scripts of Moses make of a line
 - ``clean``       which pairs are kept: clean-corpus-n.perl
 - ``bpe``         word counts, merges, and text split by them
-- ``binarise``    data-bin, with fairseq-preprocess
+- ``binarise``    data-bin of the newest texts
+- ``fairseq_data`` what fairseq-preprocess writes, byte for byte: dictionary, .bin, .idx
 - ``machine``     what a machine may lack: room on its disk, Python packages
-- ``parallel``    lines through several processes, in order, with bounded memory
+- ``slices``      texts in slices of whole lines
+- ``parallel``    work for several processes, in order, with bounded memory
 
 Nothing here imports torch: worker processes start at once and stay small.
 """

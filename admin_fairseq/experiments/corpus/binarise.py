@@ -1,21 +1,15 @@
-"""data-bin of the newest texts, with fairseq-preprocess."""
+"""data-bin of the newest texts: the files of fairseq-preprocess --joined-dictionary."""
 
 import logging
-import shutil
-import struct
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from ...errors import AdminError
-from ..processes import ending_with_us, find_command
+from ...errors import raise_all
+from .fairseq_data import preprocess
 from .recipe import Corpus
 from .stages import Stages
 
 log = logging.getLogger(__name__)
-# of fairseq's MMapIndexedDataset: magic, version, dtype, number of sentences
-_INDEX = struct.Struct("<9sQBQ")
-_MAGIC = b"MMIDIDX\x00\x00"
 
 
 def run(stages: Stages, corpus: Corpus, at: Mapping[str, str], jobs: int) -> None:
@@ -28,58 +22,46 @@ def run(stages: Stages, corpus: Corpus, at: Mapping[str, str], jobs: int) -> Non
         jobs: processes.
 
     Raises:
-        AdminError: if fairseq-preprocess fails, or loses sentences.
+        AdminError: if a line is several to fairseq, or a process is killed.
     """
     inputs = []
     for subset, place in at.items():
         inputs += corpus.paths(place, subset)
 
     def make(folder: Path) -> None:
-        log.info("fairseq-preprocess: dictionary and binary data")
-        _preprocess(stages, corpus, at, jobs, folder)
-        for path in inputs:
-            subset, _, lang = Path(path).name.rpartition(".")
-            index = folder / f"{subset}.{corpus.source}-{corpus.target}.{lang}.idx"
-            _check_count(index, stages.lines(path))
+        log.info("dictionary and binary data, as of fairseq-preprocess")
+        written = preprocess(folder, corpus.languages, _texts(stages, corpus, at), jobs)
+        _check_counts(stages, at, written)
 
     if stages.run_folder("data-bin", inputs, "data-bin", {"languages": corpus.languages}, make):
         log.info("binarised")
     _tell(stages, corpus, at)
 
 
-def _preprocess(
-    stages: Stages, corpus: Corpus, at: Mapping[str, str], jobs: int, folder: Path
+def _texts(stages: Stages, corpus: Corpus, at: Mapping[str, str]) -> dict[str, dict[str, Path]]:
+    """Return subset -> language -> text."""
+    texts = {}
+    for subset in corpus.final_subsets:
+        sides = {}
+        for lang in corpus.languages:
+            sides[lang] = stages.folder / at[subset] / f"{subset}.{lang}"
+        texts[subset] = sides
+    return texts
+
+
+def _check_counts(
+    stages: Stages, at: Mapping[str, str], written: Mapping[tuple[str, str], int]
 ) -> None:
-    prefixes = {subset: str(stages.folder / place / subset) for subset, place in at.items()}
-    tests = [prefixes[subset] for subset in corpus.final_subsets if subset.startswith("test")]
-    command = [find_command("fairseq-preprocess"), "--joined-dictionary"]
-    command += ["--source-lang", corpus.source, "--target-lang", corpus.target]
-    command += ["--trainpref", prefixes["train"], "--validpref", prefixes["valid"]]
-    command += ["--testpref", ",".join(tests)]
-    command += ["--workers", str(jobs), "--destdir", str(folder)]
-    log_path = stages.folder / "preprocess.log"
-    with open(log_path, "wb") as file:
-        code = subprocess.run(
-            command,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            # left behind by a killed run, it would write into the folder of the next one
-            preexec_fn=ending_with_us(),
-        ).returncode
-    if code != 0:
-        free = shutil.disk_usage(stages.folder).free / 1e6
-        raise AdminError(
-            f"fairseq-preprocess failed ({free:,.0f} MB are free on the disk): see {log_path}"
-        )
-
-
-def _check_count(index: Path, lines: int) -> None:
-    with open(index, "rb") as file:
-        magic, _, _, sentences = _INDEX.unpack(file.read(_INDEX.size))
-    if magic != _MAGIC or sentences != lines:
-        raise AdminError(
-            f"{index} holds {sentences} sentences of {lines} lines: fairseq-preprocess lost some"
-        )
+    problems = []
+    for (subset, lang), sentences in written.items():
+        path = f"{at[subset]}/{subset}.{lang}"
+        lines = stages.lines(path)
+        if sentences != lines:
+            problems.append(
+                f"{path}: {lines:,} lines, which fairseq reads as {sentences:,}: a carriage return "
+                "ends a line there; take them out of the text, or let the recipe tokenise it"
+            )
+    raise_all("data-bin is not made:", problems)
 
 
 def _tell(stages: Stages, corpus: Corpus, at: Mapping[str, str]) -> None:

@@ -11,13 +11,16 @@ from pathlib import Path
 from subword_nmt.learn_bpe import learn_bpe
 
 from ...errors import AdminError
-from .parallel import in_child
-from .progress import read_lines, shown
+from .parallel import in_child, ordered_map
+from .progress import shown
+from .slices import Slice, slices
 from .stages import Output, Stages
 from .text import segment_lines
 
+_SIZE = 1 << 20  # bytes of a slice whose words are counted
 
-def learn(stages: Stages, texts: Sequence[str], merges: int) -> str:
+
+def learn(stages: Stages, texts: Sequence[str], merges: int, jobs: int) -> str:
     """Make bpe/vocabulary (word counts of the texts), and bpe/codes.N of it.
 
     Counting first, in a stage of its own, gives what ``subword-nmt learn-bpe`` gives on the texts.
@@ -26,7 +29,7 @@ def learn(stages: Stages, texts: Sequence[str], merges: int) -> str:
     Returns:
         The path of the codes, relative to the folder of the stages.
     """
-    count = functools.partial(_count, stages, texts)
+    count = functools.partial(_count, stages, texts, jobs)
     stages.run("vocabulary", texts, ["bpe/vocabulary"], {}, count)
     codes = f"bpe/codes.{merges}"
     make = functools.partial(_learn, stages, merges)
@@ -34,15 +37,29 @@ def learn(stages: Stages, texts: Sequence[str], merges: int) -> str:
     return codes
 
 
-def _count(stages: Stages, texts: Sequence[str], output: Output) -> None:
-    counter: collections.Counter[str] = collections.Counter()
+def _count(stages: Stages, texts: Sequence[str], jobs: int, output: Output) -> None:
+    total: collections.Counter[str] = collections.Counter()  # in the order of the texts
     for path in texts:
-        lines = read_lines(stages.folder / path)
-        for line in shown(lines, f"count words of {path}", stages.lines(path)):
-            counter.update(line.strip("\r\n ").split(" "))
-    counter.pop("", None)
-    for word, count in counter.items():
-        output.line(f"{word} {count}")
+        parts = slices(stages.folder / path, _SIZE)
+        counted = ordered_map(_count_slice, parts, jobs)
+        name = f"count words of {path}"
+        for _, counter in shown(counted, name, stages.lines(path), lines=_lines_counted):
+            total.update(counter)
+    total.pop("", None)
+    output.write("".join([f"{word} {count}\n" for word, count in total.items()]))
+
+
+def _count_slice(part: Slice) -> tuple[int, collections.Counter[str]]:
+    """Return how many lines a slice has, and its words as subword-nmt takes them."""
+    lines = part.lines()
+    counter: collections.Counter[str] = collections.Counter()
+    for line in lines:
+        counter.update(line.strip("\r\n ").split(" "))
+    return len(lines), counter
+
+
+def _lines_counted(counted: tuple[int, collections.Counter[str]]) -> int:
+    return counted[0]
 
 
 def _learn(stages: Stages, merges: int, output: Output) -> None:

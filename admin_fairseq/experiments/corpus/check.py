@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Optional
 
 from ...errors import AdminError, raise_all
-from ..processes import find_command
 from ..recipe import Recipe
 from .fetch import archives_of, locate
 from .machine import check_disk, missing_package
@@ -43,7 +42,6 @@ def check(
         AdminError: naming all that preparing would stumble over.
     """
     problems: list[str] = []
-    _collect(problems, lambda: find_command("fairseq-preprocess"))
     if with_disk:
         _collect(problems, lambda: check_disk(dest, recipe.data.disk_gb))
     if recipe.data.generator:

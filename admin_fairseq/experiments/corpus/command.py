@@ -11,7 +11,6 @@ from typing import Any
 
 from ...errors import PrintableFormatter, raise_all
 from ...files import StrPath, locked
-from ..processes import find_command
 from ..recipe import TO_PREPARE, Recipe, read_recipe, recipe_names
 from .check import check
 from .machine import check_disk, explain_os_error, missing_package
@@ -133,7 +132,6 @@ def _prepare(recipe: Recipe, dest: Path, args: Namespace) -> None:
     if args.check:
         check(recipe, dest, manifest, args.from_folder, not args.no_disk_check)
         return
-    find_command("fairseq-preprocess")  # hours before it is needed
     dest.mkdir(parents=True, exist_ok=True)
     if not args.no_disk_check:
         check_disk(dest, recipe.data.disk_gb)

@@ -1,8 +1,7 @@
-"""Lines through several processes: in order, with memory bounded by the chunks under way."""
+"""Work for several processes: in order, with memory bounded by the items under way."""
 
 import collections
 import concurrent.futures
-import itertools
 import multiprocessing
 import os
 import signal
@@ -14,40 +13,38 @@ from typing import Any, TypeVar
 from ...errors import AdminError
 from ..processes import end_with
 
+_Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
-_CHUNK = 2000  # lines
-_UNDER_WAY = 3  # chunks for each process
-
-
-def _chunks(lines: Iterable[str]) -> Iterator[list[str]]:
-    rest = iter(lines)
-    while chunk := list(itertools.islice(rest, _CHUNK)):
-        yield chunk
+_UNDER_WAY = 3  # items for each process
 
 
 def ordered_map(
-    convert: Callable[[list[str]], list[str]], lines: Iterable[str], jobs: int
-) -> Iterator[str]:
-    """Yield the lines that ``convert`` makes of lists of lines, in their order.
+    convert: Callable[[_Item], _Result], items: Iterable[_Item], jobs: int
+) -> Iterator[_Result]:
+    """Yield ``convert(item)`` for each item, in their order.
+
+    Args:
+        convert: can be pickled, as the items and what it returns.
+        items: each worth the sending: a list of lines, a slice of a file.
+        jobs: processes; one is this process itself.
 
     Raises:
         AdminError: if a worker process is killed.
     """
     if jobs == 1:
-        for chunk in _chunks(lines):
-            yield from convert(chunk)
+        yield from map(convert, items)
         return
-    waiting: collections.deque[concurrent.futures.Future[list[str]]] = collections.deque()
+    waiting: collections.deque[concurrent.futures.Future[_Result]] = collections.deque()
     # forked by this process: from Python 3.14 on another one would, which is no parent to end with
     context = multiprocessing.get_context("fork")
     pool = concurrent.futures.ProcessPoolExecutor(jobs, context, _start, (os.getpid(),))
     try:
-        for chunk in _chunks(lines):
-            waiting.append(pool.submit(convert, chunk))
+        for item in items:
+            waiting.append(pool.submit(convert, item))
             if len(waiting) > _UNDER_WAY * jobs:
-                yield from waiting.popleft().result()
+                yield waiting.popleft().result()
         while waiting:
-            yield from waiting.popleft().result()
+            yield waiting.popleft().result()
     except BrokenProcessPool:
         raise AdminError(
             "a worker process was killed (out of memory?): start again, with fewer --jobs"

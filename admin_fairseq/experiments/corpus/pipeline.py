@@ -15,6 +15,7 @@ from .manifest import Archive
 from .parallel import ordered_map
 from .progress import read_lines, shown
 from .recipe import Corpus, Source, applies
+from .slices import convert_slice, slices
 from .stages import Output, Stages
 from .text import Tokenising, tokenise_lines
 
@@ -23,6 +24,10 @@ log = logging.getLogger(__name__)
 # numbers of tokens, so that a filter that counts tokens keeps other lines. A difference from the
 # published count of up to this share is logged; a larger one is other text or settings, and stops.
 TOLERANCE = 0.005
+
+
+def _line_feeds(text: str) -> int:
+    return text.count("\n")
 
 
 class Preparation:
@@ -163,9 +168,10 @@ class Preparation:
         name, count = target.replace("/", "-"), self.stages.lines(source)
 
         def make(output: Output) -> None:
-            lines = read_lines(self.stages.folder / source)
-            for line in shown(ordered_map(convert, lines, self.jobs), name, count):
-                output.line(line)
+            parts = slices(self.stages.folder / source)
+            texts = ordered_map(functools.partial(convert_slice, convert), parts, self.jobs)
+            for text in shown(texts, name, count, lines=_line_feeds):
+                output.write(text)
             if output.lines != count:
                 raise AdminError(f"{name}: {count} lines went in, {output.lines} came out")
 
@@ -267,7 +273,7 @@ class Preparation:
     def learn(self) -> str:
         """Learn joint BPE of the training text; return the path of the codes."""
         inputs = self.corpus.paths(self.at["train"], "train")
-        return bpe.learn(self.stages, inputs, self.corpus.merges)
+        return bpe.learn(self.stages, inputs, self.corpus.merges, self.jobs)
 
     def segment(self, subset: str, lang: str, codes: str) -> None:
         """bpe/SUBSET.LANG of the newest text."""

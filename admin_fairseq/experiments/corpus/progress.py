@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Optional, TypeVar
 
@@ -18,14 +18,28 @@ def read_lines(path: Path) -> Iterator[str]:
             yield line.rstrip("\n")
 
 
-def shown(items: Iterable[_Item], name: str, total: Optional[int] = None) -> Iterator[_Item]:
-    """Yield the items, and log every few seconds, and at the end, how many and how fast."""
+def shown(
+    items: Iterable[_Item],
+    name: str,
+    total: Optional[int] = None,
+    lines: Callable[[_Item], int] = lambda _: 1,
+) -> Iterator[_Item]:
+    """Yield the items, and log every few seconds, and at the end, how many lines and how fast.
+
+    Args:
+        items: lines, or what is made of several.
+        name: what is being done.
+        total: lines that there will be.
+        lines: how many lines an item is.
+    """
     started = told = time.monotonic()
     count = 0
-    for count, item in enumerate(items, 1):
+    for item in items:
         yield item
-        if count % 1000 == 0 and time.monotonic() - told > _EVERY:
-            told = time.monotonic()
+        count += lines(item)
+        now = time.monotonic()
+        if now - told > _EVERY:
+            told = now
             share = f" of {total:,}" if total else ""
             log.info(
                 "%s: %s%s lines, %s lines/s",

@@ -10,8 +10,9 @@ from subword_nmt.apply_bpe import BPE
 
 from . import moses
 
-# subword-nmt remembers each word that it has split: all are forgotten at this many, to bound memory
+# words that were split are remembered: all are forgotten at this many, to bound memory
 _REMEMBERED_WORDS = 200_000
+_BLANK = "\r\n "  # what subword-nmt leaves as it is around a line
 
 
 @dataclass(frozen=True)
@@ -71,12 +72,24 @@ def tokenise_lines(how: Tokenising, lines: Sequence[str]) -> list[str]:
     return [tokenise(how, line) for line in lines]
 
 
+class _Split(dict[str, str]):
+    """A word -> its pieces with spaces between them; words are split when they are looked up."""
+
+    def __init__(self, codes: str) -> None:
+        super().__init__()
+        with open(codes, encoding="utf-8") as file:
+            self._bpe = BPE(file)
+
+    def __missing__(self, word: str) -> str:
+        self[word] = pieces = " ".join(self._bpe.segment_tokens([word]))
+        self._bpe.cache.clear()  # it is remembered here
+        return pieces
+
+
 @functools.lru_cache(maxsize=1)
-def _bpe(
-    codes: str, digest: str
-) -> Any:  # the digest: other codes at the same path are another BPE
-    with open(codes, encoding="utf-8") as file:
-        return BPE(file)
+def _split(codes: str, digest: str) -> _Split:
+    """Return the words that were split; the digest: other codes at the same path split others."""
+    return _Split(codes)
 
 
 def segment_lines(codes: str, digest: str, lines: Sequence[str]) -> list[str]:
@@ -87,7 +100,24 @@ def segment_lines(codes: str, digest: str, lines: Sequence[str]) -> list[str]:
         digest: their checksum.
         lines: tokens with spaces between them.
     """
-    bpe = _bpe(codes, digest)
-    if len(bpe.cache) > _REMEMBERED_WORDS:
-        bpe.cache.clear()
-    return [bpe.process_line(line) for line in lines]
+    split = _split(codes, digest)
+    made = []
+    for line in lines:
+        text = line.strip(_BLANK)
+        words = text.split(" ")
+        if "" in words:  # of a blank line, or between two spaces
+            words = [word for word in words if word]
+        pieces = " ".join(map(split.__getitem__, words))
+        if len(text) < len(line):
+            pieces = _with_blanks(line, text, pieces)
+        made.append(pieces)
+        if len(split) > _REMEMBERED_WORDS:
+            split.clear()
+    return made
+
+
+def _with_blanks(line: str, text: str, pieces: str) -> str:
+    """Return pieces with what stood before and after the text of a line."""
+    before = len(line) - len(line.lstrip(_BLANK))
+    after = line[before + len(text) :]
+    return line[:before] + pieces + after
