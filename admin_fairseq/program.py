@@ -14,6 +14,9 @@ FAIRSEQ_COMMANDS = (
     "fairseq-validate",
 )
 
+# of these, what reads models and trains none
+_EVALUATION = ("eval-lm", "generate", "interactive", "validate")
+
 
 def is_own_command() -> bool:
     """Whether this process is ``admin-fairseq``, or ``python -m admin_fairseq``.
@@ -43,6 +46,14 @@ def is_fairseq_command() -> bool:
     # a session or a notebook that imported cli_main shows its errors in its own way
     is_script = getattr(main, "__file__", None) is not None
     return is_script and str(getattr(entry, "__module__", "")).startswith("fairseq_cli.")
+
+
+def is_evaluation() -> bool:
+    """Whether this process is a command of fairseq's that reads models and trains none."""
+    program = _program()
+    if program.parent.name == "fairseq_cli":
+        return program.stem.replace("_", "-") in _EVALUATION
+    return program.name.removeprefix("fairseq-") in _EVALUATION
 
 
 def _program() -> Path:

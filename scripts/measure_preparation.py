@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import random
+import resource
 import subprocess
 import sys
 import time
@@ -123,23 +124,30 @@ def measure(folder, pairs, jobs, text, **keys):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with open(folder / "log", "wb") as log:
         words = [str(word) for word in command]
-        started = time.monotonic()
+        started, cpu = time.monotonic(), cpu_seconds_of_children()
         process = subprocess.Popen(
             words, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, env=environment
         )
         peaks = peak_memory(process, folder / "data")
     if process.returncode != 0:
         sys.exit(f"the preparation failed: see {folder / 'log'}")
-    return stage_seconds(folder / "data"), time.monotonic() - started, peaks
+    wall, cpu = time.monotonic() - started, cpu_seconds_of_children() - cpu
+    records = folder / "data" / "stages"
+    return [stage_seconds(records, key) for key in ("seconds", "cpu_seconds")], wall, cpu, peaks
 
 
-def stage_seconds(dest):
+def cpu_seconds_of_children():
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def stage_seconds(records, key):
     """Return stage -> seconds, summed over subsets and languages."""
     seconds = dict.fromkeys(STAGES, 0.0)
-    for path in (dest / "stages").glob("*.json"):
+    for path in records.glob("*.json"):
         stage = next((stage for stage in STAGES if path.name.startswith(stage)), None)
         if stage:
-            seconds[stage] += json.loads(path.read_text(encoding="utf-8")).get("seconds", 0.0)
+            seconds[stage] += json.loads(path.read_text(encoding="utf-8")).get(key, 0.0)
     return seconds
 
 
@@ -168,12 +176,18 @@ def main():
     keys["escape"] = "yes" if args.tokeniser == "moses" else "no"
     for pairs in args.pairs:
         folder = args.dest / str(pairs)
-        seconds, wall, peaks = measure(folder, pairs, args.jobs, args.text, **keys)
-        print(f"{pairs:,} pairs, {args.jobs} processes: {wall:,.0f} s in all")
+        (seconds, cpu), wall, total, peaks = measure(folder, pairs, args.jobs, args.text, **keys)
+        print(
+            f"{pairs:,} pairs, {args.jobs} processes: {wall:,.0f} s in all, {total:,.0f} CPU-s "
+            f"(load {os.getloadavg()[1]:.1f})"
+        )
         for stage in STAGES:
             rate = f"{2 * pairs / seconds[stage]:>10,.0f} lines/s" if stage != "codes" else " " * 18
             memory = f"{peaks[stage]:,.0f} MB" if peaks[stage] else "too short to see"
-            print(f"  {stage:<12}{seconds[stage]:>8.1f} s {rate}   peak {memory}")
+            print(
+                f"  {stage:<12}{seconds[stage]:>8.1f} s {cpu[stage]:>8.1f} CPU-s {rate}   "
+                f"peak {memory}"
+            )
         print(f"  slowest: {max(seconds, key=seconds.get)}", flush=True)
 
 

@@ -16,7 +16,7 @@
 from .assemble import assemble, cfg_of
 from .dictionaries import load_dictionary, task_of
 from .output import check_output
-from .read import State, load_checkpoint, read, save_checkpoint
+from .read import State, load_checkpoint, mapped, own_copy, read, save_checkpoint
 from .rebuild import (
     check_architecture,
     construct,
@@ -39,6 +39,8 @@ __all__ = [
     "construct",
     "load_checkpoint",
     "load_dictionary",
+    "mapped",
+    "own_copy",
     "read",
     "rebuild",
     "rebuild_and_rename",

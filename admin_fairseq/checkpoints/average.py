@@ -13,7 +13,7 @@ import torch
 
 from ..errors import AdminError, raise_all
 from ..weights import Weights, differences
-from .read import State, load_checkpoint, save_checkpoint
+from .read import State, mapped_checkpoint, own_copy, save_checkpoint
 from .verify import check_finite
 
 logger = logging.getLogger(__name__)
@@ -112,34 +112,62 @@ def average(paths: Sequence[str], ema: bool = False) -> State:
     Raises:
         AdminError: if a file cannot be read, has no EMA, or the models differ.
     """
-    result = load_checkpoint(paths[0])
-    first = _weights_to_average(result, paths[0], ema)
-    dtypes = {name: weight.dtype for name, weight in first.items()}
+    result, means = _first(paths[0], ema)
     # one running sum: as many checkpoints as one likes fit into memory, one at a time
-    # copies: .double() of a float64 weight is the weight itself, under all its names
-    sums = {name: weight.to(torch.float64, copy=True) for name, weight in first.items()}
-    ties = _ties(first)
     for path in paths[1:]:
-        weights = _weights_to_average(load_checkpoint(path), path, ema)
-        _check_same_model(paths[0], sums, path, weights)
-        ties = [tie for tie in ties if tie in _ties(weights)]
-        for name, weight in weights.items():
-            sums[name] += weight.double()
-    means = {}
-    for name, total in sums.items():
-        dtype = torch.float32 if dtypes[name] in _HALVES else dtypes[name]
-        means[name] = (total / len(paths)).to(dtype)
-    # else a table that embeds and projects would lie in the file once for each of its names
-    for names in ties:
-        for name in names:
-            means[name] = means[names[0]]
-    result["model"] = means
-    # these belong to the first checkpoint's weights, and no training continues from a mean
-    result.pop("last_optimizer_state", None)
-    extra_state = result.get("extra_state") or {}
-    for name in _EMA:
-        extra_state.pop(name, None)
+        with mapped_checkpoint(path) as state:
+            means.add(path, _weights_to_average(state, path, ema))
+    result["model"] = means.weights()
     return result
+
+
+def _first(path: str, ema: bool) -> tuple[State, "_Means"]:
+    """Return what the result has of the first checkpoint but weights, and these as a first sum."""
+    with mapped_checkpoint(path) as state:
+        means = _Means(path, _weights_to_average(state, path, ema))
+        rest = {**state, "model": None}
+        # these belong to the first checkpoint's weights, and no training continues from a mean
+        extra_state = rest.get("extra_state")
+        if extra_state:
+            rest["extra_state"] = {k: v for k, v in extra_state.items() if k not in _EMA}
+        return own_copy(rest), means
+
+
+class _Means:
+    """The sum of several checkpoints' weights, in float64, and then their means."""
+
+    def __init__(self, path: str, weights: Weights) -> None:
+        self._path = path
+        self._count = 1
+        self._dtypes = {name: weight.dtype for name, weight in weights.items()}
+        # copies: .double() of a float64 weight is the weight itself, under all its names
+        self._sums = {n: weight.to(torch.float64, copy=True) for n, weight in weights.items()}
+        self._ties = _ties(weights)
+
+    def add(self, path: str, weights: Weights) -> None:
+        """Add one more checkpoint.
+
+        Raises:
+            AdminError: if it is of another model.
+        """
+        _check_same_model(self._path, self._sums, path, weights)
+        self._count += 1
+        tied = _ties(weights)
+        self._ties = [names for names in self._ties if names in tied]
+        for name, weight in weights.items():
+            self._sums[name] += weight  # each element becomes a float64 first
+
+    def weights(self) -> Weights:
+        """Return the means; the sums are given up as they are divided."""
+        means = {}
+        for name, dtype in self._dtypes.items():
+            dtype = torch.float32 if dtype in _HALVES else dtype
+            means[name] = (self._sums.pop(name) / self._count).to(dtype)
+        # else a table that embeds and projects would lie in the file once for each of its names
+        for names in self._ties:
+            for name in names:
+                means[name] = means[names[0]]
+        return means
 
 
 def _ties(weights: Weights) -> list[list[str]]:

@@ -1,8 +1,12 @@
 """Reading and writing checkpoints: what is read is verified, what is written is written whole."""
 
+import contextlib
+import copy
+import os
 import re
 from argparse import Namespace
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Optional
 
 import torch
 
@@ -26,7 +30,7 @@ _STARTS = (b"PK", b"\x80\x02")
 
 
 def load_checkpoint(path: str, finite: bool = True) -> State:
-    """Load a fairseq checkpoint: see :func:`read`.
+    """Load a fairseq checkpoint without its optimizer's state, which is two thirds of most.
 
     Args:
         path: of the checkpoint.
@@ -35,23 +39,75 @@ def load_checkpoint(path: str, finite: bool = True) -> State:
     Raises:
         AdminError: naming the file, if it cannot be read, or is not a fairseq checkpoint.
     """
-    state = read(path)
-    if not isinstance(state, dict) or not isinstance(state.get("model"), dict):
-        raise AdminError(f"{path}: not a fairseq checkpoint: it has no 'model'")
-    for name, value in state["model"].items():
-        if not isinstance(name, str) or not torch.is_tensor(value):
-            raise AdminError(
-                f"{path}: not a fairseq checkpoint: its weight {name!r} is not a tensor with a name"
-            )
-    if finite:
-        check_finite(state["model"], path)
-    return state
+    with mapped_checkpoint(path, finite) as state:
+        return own_copy(state)
 
 
-def read(path: str) -> State:
+@contextlib.contextmanager
+def mapped_checkpoint(path: str, finite: bool = True) -> Iterator[State]:
+    """Yield what :func:`load_checkpoint` returns, with its tensors in the file: see :func:`mapped`.
+
+    Raises:
+        AdminError: as both.
+    """
+    with mapped(path) as state:
+        if not isinstance(state, dict) or not isinstance(state.get("model"), dict):
+            raise AdminError(f"{path}: not a fairseq checkpoint: it has no 'model'")
+        for name, value in state["model"].items():
+            if not isinstance(name, str) or not torch.is_tensor(value):
+                raise AdminError(
+                    f"{path}: not a fairseq checkpoint: its weight {name!r} is not a tensor with a "
+                    "name"
+                )
+        if finite:
+            check_finite(state["model"], path)
+        state.pop("last_optimizer_state", None)
+        yield state
+
+
+@contextlib.contextmanager
+def mapped(path: str) -> Iterator[Any]:
+    """Yield what :func:`read` returns, with its tensors in the file: what is not used is not read.
+
+    The tensors are for the block alone, since whoever writes into the file would change them. A
+    file that is replaced, as this package and fairseq with it do, stays for the block as it was.
+
+    Raises:
+        AdminError: also at the end of the block, if the file was written into: what the block made
+            is then of two files. If the file was made shorter, the system may end the process
+            before (SIGBUS).
+    """
+    before = _stamp(path)
+    yield read(path, in_file=True)
+    after = _stamp(path)
+    if before and after and after[0] == before[0] and after != before:
+        raise AdminError(
+            f"{path}: was written into while it was read; try again when what writes it has ended"
+        )
+
+
+def own_copy(state: State) -> State:
+    """Return a state whose tensors lie in no file; those that share memory share it in the copy."""
+    return copy.deepcopy(state)
+
+
+def _stamp(path: str) -> Optional[tuple[int, int, int]]:
+    """Return which file it is, and what changes when it is written into; None if there is none."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def read(path: str, in_file: bool = False) -> State:
     """Load what torch wrote to ``path`` to the CPU, if it is not damaged.
 
     Of classes only those on torch's list of safe ones are unpickled.
+
+    Args:
+        path: of the file.
+        in_file: leave the tensors in the file, where its format allows it: see :func:`mapped`.
 
     Raises:
         AdminError: naming the file, if it does not exist, is damaged or something else, or its
@@ -59,8 +115,7 @@ def read(path: str) -> State:
     """
     check_file(path)
     try:
-        # to the CPU: it may be of a GPU that this machine does not have
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = _load(path, in_file)
     except OSError as error:
         raise AdminError(f"{path}: cannot be read: {error.strerror or error}") from None
     except Exception as error:  # torch raises half a dozen kinds for files that it cannot read
@@ -70,6 +125,15 @@ def read(path: str) -> State:
         raise_all(f"{path}: not a fairseq checkpoint:", _odd_parts(state))
         check_flags(state, path)
     return state
+
+
+def _load(path: str, in_file: bool) -> Any:
+    # to the CPU: it may be of a GPU that this machine does not have
+    if in_file:
+        # else the format of torch before 1.6, or a file system whose files cannot be mapped
+        with contextlib.suppress(Exception):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def save_checkpoint(state: State, path: str) -> None:

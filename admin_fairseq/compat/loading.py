@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..program import is_evaluation
 from .marks import is_mended, mark
 
 
@@ -93,16 +94,24 @@ class _VerifyingTorch:
     def load(file: Any, *args: Any, **kwargs: Any) -> Any:
         """Read a checkpoint that fairseq opened; flags of it that name a file to open are dropped.
 
+        A command that trains nothing gets no optimizer's state, which is two thirds of most files.
+
         Raises:
             AdminError: naming the file and what is wrong with it.
         """
         # here, or there is a circle: they import the models, which the plugin registers after this
-        from ..checkpoints import check_finite, read
+        from ..checkpoints import check_finite, mapped, own_copy, read
         from ..checkpoints.flags import forget_paths
 
         if not isinstance(getattr(file, "name", None), str):
             return torch.load(file, *args, **kwargs)  # no file of a disk, but fairseq's own buffer
-        state = read(file.name)
+        if is_evaluation():
+            with mapped(file.name) as state:
+                if isinstance(state, dict):
+                    state.pop("last_optimizer_state", None)
+                state = own_copy(state)
+        else:
+            state = read(file.name)
         if isinstance(state, dict):
             check_finite(state.get("model") or {}, file.name)
             forget_paths(state)

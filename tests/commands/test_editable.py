@@ -7,7 +7,7 @@ import zipfile
 
 import pytest
 
-from admin_fairseq.checkpoints import load_checkpoint
+from admin_fairseq.checkpoints import read
 from admin_fairseq.profile.file import load
 from tests.helpers import REPOSITORY, TRAIN_FLAGS
 
@@ -134,7 +134,7 @@ def test_a_bare_copy_of_the_folder_is_a_user_dir(warm, data_bin, tmp_path, name)
     assert f"installed too: {name == 'admin_fairseq'}" in output
     assert load(save_dir / "admin.profile").provenance["admin_fairseq"] == "bare copy"
     checkpoint = save_dir / "checkpoint_last.pt"
-    assert load_checkpoint(checkpoint)["last_optimizer_state"] is not None
+    assert read(checkpoint)["last_optimizer_state"] is not None
     translate = ["fairseq-generate", data_bin, "--user-dir", copy, "--path", checkpoint, "--cpu"]
     output = warm.run(*translate, "--max-len-b", 6, cwd=tmp_path / "elsewhere").stdout
     assert output.count("\nH-") == 27

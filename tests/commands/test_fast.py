@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from admin_fairseq.checkpoints import load_checkpoint
+from admin_fairseq.checkpoints import load_checkpoint, read
 from admin_fairseq.criterion import NAME
 from tests.commands.test_distributed import train_in_two
 from tests.helpers import USER_DIR, run, train
@@ -32,7 +32,7 @@ def check_same_training(results, folders, tolerance=2e-3):
         assert len(ours) == len(theirs)
         assert ours == pytest.approx(theirs, rel=tolerance), name
     assert len(figures(results[0], "loss")) > 6
-    ours, theirs = (load_checkpoint(folder / "checkpoint_last.pt") for folder in folders)
+    ours, theirs = (read(folder / "checkpoint_last.pt") for folder in folders)
     assert list(ours) == list(theirs)
     assert layout(ours["last_optimizer_state"]) == layout(theirs["last_optimizer_state"])
     last, other = (state["optimizer_history"][-1] for state in (ours, theirs))

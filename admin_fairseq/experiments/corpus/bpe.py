@@ -1,16 +1,12 @@
 """Joint BPE: word counts, merges, and text split by them (subword-nmt)."""
 
 import collections
-import contextlib
 import functools
-import io
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from subword_nmt.learn_bpe import learn_bpe
-
 from ...errors import AdminError
+from .merges import learn_merges
 from .parallel import in_child, ordered_map
 from .progress import shown
 from .slices import Slice, slices
@@ -63,28 +59,23 @@ def _lines_counted(counted: tuple[int, collections.Counter[str]]) -> int:
 
 
 def _learn(stages: Stages, merges: int, output: Output) -> None:
-    output.write(in_child(_learned, stages.folder / "bpe", merges))
+    output.write(in_child(_learned, stages.folder / "bpe" / "vocabulary", merges))
 
 
-def _learned(folder: Path, merges: int) -> str:
-    """Return the text of the codes; learn_bpe keeps every word in memory, several times."""
-    codes = io.StringIO()
-    with contextlib.ExitStack() as stack:
-        vocabulary = stack.enter_context(
-            open(folder / "vocabulary", encoding="utf-8", newline="\n")
-        )
-        if not sys.stderr.isatty():  # its progress bar is for people
-            log_file = stack.enter_context(
-                open(folder / f"codes.{merges}.log", "w", encoding="utf-8")
-            )
-            stack.enter_context(contextlib.redirect_stderr(log_file))
-        try:
-            learn_bpe(vocabulary, codes, merges, is_dict=True)
-        except ValueError:
-            raise AdminError(
-                f"bpe/codes.{merges}: there is nothing to merge in so little text"
-            ) from None
-    return codes.getvalue()
+def _learned(vocabulary: Path, merges: int) -> str:
+    """Return the text of the codes; learning keeps every word in memory, several times."""
+    counts = {}
+    with open(vocabulary, encoding="utf-8", newline="\n") as file:
+        for line in file:
+            word, _, count = line.rpartition(" ")
+            counts[word] = int(count)
+    try:
+        found = learn_merges(counts, merges)
+    except ValueError:
+        raise AdminError(
+            f"bpe/codes.{merges}: there is nothing to merge in so little text"
+        ) from None
+    return "".join(["#version: 0.2\n", *(f"{first} {second}\n" for first, second in found)])
 
 
 def segmenter(stages: Stages, codes: str) -> Callable[[list[str]], list[str]]:

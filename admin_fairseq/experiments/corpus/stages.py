@@ -24,6 +24,24 @@ log = logging.getLogger(__name__)
 Identity = dict[str, Any]  # "sha256", "lines", "state" of a file
 
 
+class _Clock:
+    """What a stage takes, from now on."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic(), _cpu_seconds()
+
+    def seconds(self) -> dict[str, float]:
+        """Return seconds, and CPU seconds of this process and of those that it waited for."""
+        wall, cpu = self._started
+        passed = {"seconds": time.monotonic() - wall, "cpu_seconds": _cpu_seconds() - cpu}
+        return {name: round(value, 2) for name, value in passed.items()}
+
+
+def _cpu_seconds() -> float:
+    times = os.times()
+    return sum(times[:4])  # user and system, ours and our children's
+
+
 class Output:
     """A text file being written: counts and hashes lines."""
 
@@ -88,14 +106,14 @@ class Stages:
         wanted = self._wanted(inputs, settings)
         if self._done(name, wanted, outputs):
             return False
-        started = time.monotonic()
+        started = _Clock()
         with contextlib.ExitStack() as stack:
             files = []
             for path in outputs:
                 files.append(Output(stack.enter_context(replacing(self.folder / path))))
             make(*files)
         identities = {path: file.identity for path, file in zip(outputs, files)}
-        self._record(name, wanted, identities, time.monotonic() - started)
+        self._record(name, wanted, identities, started)
         return True
 
     def run_folder(
@@ -110,7 +128,7 @@ class Stages:
         wanted = self._wanted(inputs, settings)
         if self._done(name, wanted, [output]):
             return False
-        started = time.monotonic()
+        started = _Clock()
         path, part = self.folder / output, self.folder / f"{output}.part"
         shutil.rmtree(part, ignore_errors=True)
         make(part)
@@ -118,7 +136,7 @@ class Stages:
             shutil.rmtree(path)
         os.replace(part, path)
         identities: dict[str, Identity] = {output: {"sha256": None, "lines": None}}
-        self._record(name, wanted, identities, time.monotonic() - started)
+        self._record(name, wanted, identities, started)
         return True
 
     def adopt(
@@ -156,12 +174,12 @@ class Stages:
         return True
 
     def _record(
-        self, name: str, wanted: object, identities: dict[str, Identity], seconds: float
+        self, name: str, wanted: object, identities: dict[str, Identity], started: "_Clock"
     ) -> None:
         for path, identity in identities.items():
             identity["state"] = _state(self.folder / path)
         self._identities.update(identities)
-        self._write(name, {"wanted": wanted, "outputs": identities, "seconds": round(seconds, 2)})
+        self._write(name, {"wanted": wanted, "outputs": identities, **started.seconds()})
 
     def _read(self, name: str) -> Any:
         try:
