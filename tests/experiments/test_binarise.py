@@ -1,7 +1,6 @@
-"""data-bin without fairseq-preprocess, byte for byte as of it; and BPE as subword-nmt has it."""
+"""data-bin without fairseq-preprocess, byte for byte as it makes it."""
 
 import collections
-import io
 import random
 import tempfile
 from pathlib import Path
@@ -14,9 +13,8 @@ from fairseq.data.indexed_dataset import best_fitting_int_dtype
 from fairseq.tokenizer import tokenize_line
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from subword_nmt.apply_bpe import BPE
 
-from admin_fairseq.experiments.corpus import fairseq_data, slices, text
+from admin_fairseq.experiments.corpus import fairseq_data, slices
 from tests.experiments.corpora import files
 
 LANGS = ("en", "de")
@@ -147,19 +145,3 @@ def test_slices_are_whole_lines(lines, size):
         path.write_text("".join(line + "\n" for line in lines), encoding="utf-8", newline="\n")
         parts = [part.lines() for part in slices.slices(path, size)]
     assert sum(parts, []) == lines and all(parts)
-
-
-@pytest.fixture(scope="module")
-def codes(tmp_path_factory):
-    path = tmp_path_factory.mktemp("bpe") / "codes"
-    path.write_text("#version: 0.2\na b\nab c</w>\nb c</w>\na a\n", encoding="utf-8")
-    return path
-
-
-@settings(deadline=None)
-@given(lines=st.lists(st.text(st.sampled_from("abc \r\t\xa0é")), max_size=20))
-def test_lines_are_split_as_by_subword_nmt(codes, lines):
-    bpe = BPE(io.StringIO(codes.read_text(encoding="utf-8")))
-    with mock.patch.object(text, "_REMEMBERED_WORDS", 3):
-        made = text.segment_lines(str(codes), "digest", lines)
-    assert made == [bpe.process_line(line) for line in lines]
