@@ -7,16 +7,14 @@ from pathlib import Path
 
 from ...errors import AdminError
 from .merges import learn_merges
-from .parallel import in_child, ordered_map
+from .parallel import in_child
 from .progress import shown
 from .slices import Slice, slices
 from .stages import Output, Stages
 from .text import segment_lines
 
-_SIZE = 1 << 20  # bytes of a slice whose words are counted
 
-
-def learn(stages: Stages, texts: Sequence[str], merges: int, jobs: int) -> str:
+def learn(stages: Stages, texts: Sequence[str], merges: int) -> str:
     """Make bpe/vocabulary (word counts of the texts), and bpe/codes.N of it.
 
     Counting first, in a stage of its own, gives what ``subword-nmt learn-bpe`` gives on the texts.
@@ -25,7 +23,7 @@ def learn(stages: Stages, texts: Sequence[str], merges: int, jobs: int) -> str:
     Returns:
         The path of the codes, relative to the folder of the stages.
     """
-    count = functools.partial(_count, stages, texts, jobs)
+    count = functools.partial(_count, stages, texts)
     stages.run("vocabulary", texts, ["bpe/vocabulary"], {}, count)
     codes = f"bpe/codes.{merges}"
     make = functools.partial(_learn, stages, merges)
@@ -33,29 +31,26 @@ def learn(stages: Stages, texts: Sequence[str], merges: int, jobs: int) -> str:
     return codes
 
 
-def _count(stages: Stages, texts: Sequence[str], jobs: int, output: Output) -> None:
+def _count(stages: Stages, texts: Sequence[str], output: Output) -> None:
+    # in this process: sending what each slice holds takes longer than counting it
     total: collections.Counter[str] = collections.Counter()  # in the order of the texts
     for path in texts:
-        parts = slices(stages.folder / path, _SIZE)
-        counted = ordered_map(_count_slice, parts, jobs)
-        name = f"count words of {path}"
-        for _, counter in shown(counted, name, stages.lines(path), lines=_lines_counted):
-            total.update(counter)
+        parts = slices(stages.folder / path)
+        for part in shown(parts, f"count words of {path}", stages.lines(path), lines=Slice.count):
+            total.update(_words(part))
     total.pop("", None)
     output.write("".join([f"{word} {count}\n" for word, count in total.items()]))
 
 
-def _count_slice(part: Slice) -> tuple[int, collections.Counter[str]]:
-    """Return how many lines a slice has, and its words as subword-nmt takes them."""
-    lines = part.lines()
-    counter: collections.Counter[str] = collections.Counter()
-    for line in lines:
-        counter.update(line.strip("\r\n ").split(" "))
-    return len(lines), counter
-
-
-def _lines_counted(counted: tuple[int, collections.Counter[str]]) -> int:
-    return counted[0]
+def _words(part: Slice) -> list[str]:
+    """Return the words of a slice as subword-nmt takes them, and empty ones."""
+    text = part.read()
+    if "\r" not in text:
+        return text.replace("\n", " ").split(" ")
+    words = []
+    for line in text.split("\n"):
+        words += line.strip("\r ").split(" ")
+    return words
 
 
 def _learn(stages: Stages, merges: int, output: Output) -> None:

@@ -273,7 +273,7 @@ class Preparation:
     def learn(self) -> str:
         """Learn joint BPE of the training text; return the path of the codes."""
         inputs = self.corpus.paths(self.at["train"], "train")
-        return bpe.learn(self.stages, inputs, self.corpus.merges, self.jobs)
+        return bpe.learn(self.stages, inputs, self.corpus.merges)
 
     def segment(self, subset: str, lang: str, codes: str) -> None:
         """bpe/SUBSET.LANG of the newest text."""

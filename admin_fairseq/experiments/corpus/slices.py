@@ -25,6 +25,12 @@ class Slice:
             file.seek(self.start)
             return file.read(self.end - self.start).decode("utf-8")
 
+    def count(self) -> int:
+        """Return the number of its lines."""
+        with open(self.path, "rb") as file:
+            file.seek(self.start)
+            return file.read(self.end - self.start).count(b"\n")
+
     def lines(self) -> list[str]:
         """Return the lines without their line feeds, which alone end a line."""
         lines = self.read().split("\n")

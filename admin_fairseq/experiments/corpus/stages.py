@@ -21,6 +21,7 @@ from typing import Any, BinaryIO, Optional, Union
 from ...files import StrPath, replacing
 
 log = logging.getLogger(__name__)
+_TOGETHER = 1000  # lines
 Identity = dict[str, Any]  # "sha256", "lines", "state" of a file
 
 
@@ -48,18 +49,37 @@ class Output:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._digest = hashlib.sha256()
-        self.lines = 0
+        self._lines = 0
+        self._waiting: list[str] = []  # lines that are written together
 
     def write(self, text: str) -> None:
         """Write whole lines, each with its line feed."""
-        data = text.encode("utf-8")
-        self._file.write(data)
-        self._digest.update(data)
-        self.lines += data.count(b"\n")
+        self.flush()
+        self._write(text)
 
     def line(self, text: str) -> None:
         """Write one line, given without its line feed."""
-        self.write(text + "\n")
+        self._waiting.append(text)
+        if len(self._waiting) == _TOGETHER:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits to be written."""
+        if self._waiting:
+            self._write("\n".join([*self._waiting, ""]))
+            self._waiting.clear()
+
+    def _write(self, text: str) -> None:
+        data = text.encode("utf-8")
+        self._file.write(data)
+        self._digest.update(data)
+        self._lines += data.count(b"\n")
+
+    @property
+    def lines(self) -> int:
+        """How many were written."""
+        self.flush()
+        return self._lines
 
     @property
     def identity(self) -> Identity:
@@ -112,6 +132,8 @@ class Stages:
             for path in outputs:
                 files.append(Output(stack.enter_context(replacing(self.folder / path))))
             make(*files)
+            for file in files:
+                file.flush()
         identities = {path: file.identity for path, file in zip(outputs, files)}
         self._record(name, wanted, identities, started)
         return True
