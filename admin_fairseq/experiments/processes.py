@@ -4,15 +4,48 @@ import ctypes
 import functools
 import logging
 import os
+import platform
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from ..errors import AdminError
 
 logger = logging.getLogger(__name__)
 _PR_SET_PDEATHSIG = 1  # of linux/prctl.h
+
+# glibc gives memory of a tensor back to the system at once, and asks for it anew, page by page
+_KEPT = {
+    # larger than any tensor of a step; 2.36 takes it, earlier releases may refuse more than 32 MiB
+    "MALLOC_MMAP_THRESHOLD_": 2**30,
+    "MALLOC_TRIM_THRESHOLD_": 2**30,
+    "MALLOC_TOP_PAD_": 2**26,
+}
+_LIMIT_BEFORE_2_36 = 2**25
+
+
+def keeping_memory(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return variables with which a training keeps the memory that it used for its next update.
+
+    No bit of a result changes. Empty where they would do nothing, or undo what somebody chose: on
+    other C libraries, with one of glibc's own variables, or with a library that is loaded first,
+    which may be another allocator.
+
+    Args:
+        environment: that of the command.
+    """
+    chosen = [name for name in environment if name.startswith("MALLOC_")]
+    if chosen or environment.get("GLIBC_TUNABLES") or environment.get("LD_PRELOAD"):
+        return {}
+    library, version = platform.libc_ver()
+    if library != "glibc":
+        return {}
+    numbers = tuple(int(part) for part in version.split(".")[:2])
+    settings = dict(_KEPT)
+    if numbers < (2, 36):
+        settings["MALLOC_MMAP_THRESHOLD_"] = _LIMIT_BEFORE_2_36
+    return {name: str(value) for name, value in settings.items()}
 
 
 def find_command(name: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Optional
 
-from ..processes import ending_with_us
+from ..processes import ending_with_us, keeping_memory
 
 _PATIENCE = 20  # seconds that a command may take to end
 PROC = "/proc"  # Linux alone has it
@@ -46,8 +46,14 @@ def run(
         stdout=output,
         stderr=subprocess.STDOUT,
         preexec_fn=ending_gently(),
-        env={**os.environ, **(environment or {})},
+        env=_with(environment or {}),
     ).returncode
+
+
+def _with(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a command: this process's, with what is other there."""
+    whole = {**os.environ, **environment}
+    return {**whole, **keeping_memory(whole)}
 
 
 @dataclass
@@ -86,7 +92,7 @@ def training(
         pass_fds=pass_fds,
         start_new_session=True,
         preexec_fn=begin,
-        env={**os.environ, **environment, _SAVE_ON_SIGNAL: "1"},
+        env={**_with(environment), _SAVE_ON_SIGNAL: "1"},
     )
     try:
         started = Training(process)
