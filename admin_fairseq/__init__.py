@@ -15,7 +15,8 @@ Read the modules in this order:
 3. ``init_types``    what ``--init-type`` makes of them: Admin, and what it is compared with;
    ``starting``      the equation that each method's sites start with
 4. ``layers``        which residual sites a layer has, and in which order
-5. ``model``         the architectures: building a model, and nothing else
+5. ``model``         the architectures: building a model, and nothing else; ``stacks``: encoder and
+   decoder; ``fused_layers``: ``--fused-layers`` (``fused_attention``, ``fused_dropout``)
 6. ``options``       the flags; ``rules``: the combinations that are refused
 7. ``profile``       measuring omega, its file, and filling a model
 8. ``training``      what ``--init-type`` does in fairseq-train; ``trace``: ``--trace-interval``;

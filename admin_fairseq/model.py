@@ -9,15 +9,9 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-import torch
 from fairseq.dataclass.utils import gen_parser_from_dataclass
-from fairseq.distributed import fsdp_wrap
 from fairseq.models import register_model, register_model_architecture
-from fairseq.models.transformer import (
-    TransformerDecoderBase,
-    TransformerEncoderBase,
-    TransformerModel,
-)
+from fairseq.models.transformer import TransformerModel
 from fairseq.models.transformer.transformer_legacy import (
     base_architecture,
     transformer_iwslt_de_en,
@@ -26,75 +20,14 @@ from fairseq.models.transformer.transformer_legacy import (
     transformer_wmt_en_de_big,
     transformer_wmt_en_de_big_t2t,
 )
-from fairseq.modules.checkpoint_activations import checkpoint_wrapper
 from torch import Tensor, nn
 
 from . import options, rules
 from .errors import raise_all
-from .layers import FASTPATH_COPIES, AdminDecoderLayer, AdminEncoderLayer
+from .fused_layers import fuse
+from .layers import FASTPATH_COPIES
+from .stacks import AdminTransformerDecoder, AdminTransformerEncoder
 from .weights import Weights, check_scales, depths, differences
-
-
-class AdminTransformerEncoder(TransformerEncoderBase):
-    """fairseq's encoder over :class:`AdminEncoderLayer`."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        # what --retain-dropout-modules calls it
-        self.dropout_module.module_name = "TransformerEncoder"
-
-    def build_encoder_layer(self, cfg: Any) -> nn.Module:
-        """Build one layer, wrapped as fairseq wraps its own."""
-        return _wrap_layer(AdminEncoderLayer(cfg, return_fc=self.return_fc), cfg)
-
-    def upgrade_state_dict_named(self, state_dict: Weights, name: str) -> Weights:
-        """Bring weights of older releases up to date, as fairseq does; in place."""
-        _keep_final_norm(self, state_dict, name)
-        return super().upgrade_state_dict_named(state_dict, name)
-
-
-class AdminTransformerDecoder(TransformerDecoderBase):
-    """fairseq's decoder over :class:`AdminDecoderLayer`."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.dropout_module.module_name = "TransformerDecoder"
-
-    def build_decoder_layer(self, cfg: Any, no_encoder_attn: bool = False) -> nn.Module:
-        """Build one layer, wrapped as fairseq wraps its own."""
-        return _wrap_layer(AdminDecoderLayer(cfg, no_encoder_attn), cfg)
-
-    def upgrade_state_dict_named(self, state_dict: Weights, name: str) -> Weights:
-        """Bring weights of older releases up to date, as fairseq does; in place.
-
-        fairseq adds an output projection where the embedding is shared, also to an adaptive
-        softmax, which has none: such checkpoints could not be loaded.
-        """
-        _keep_final_norm(self, state_dict, name)
-        super().upgrade_state_dict_named(state_dict, name)
-        if self.adaptive_softmax is not None:
-            state_dict.pop(f"{name}.output_projection.weight", None)
-        return state_dict
-
-
-def _keep_final_norm(stack: Any, state_dict: Weights, name: str) -> None:
-    """Say that weights are today's where they have Pre-LN's final LayerNorm.
-
-    fairseq counts weights without a ``version`` as those of an old release, which had no such
-    LayerNorm, and drops it; its EMA of weights is without.
-    """
-    if stack.layer_norm is not None and f"{name}.layer_norm.weight" in state_dict:
-        # 3 is the first version that both stacks take for today's
-        state_dict.setdefault(f"{name}.version", torch.Tensor([3]))
-
-
-def _wrap_layer(layer: nn.Module, cfg: Any) -> nn.Module:
-    """Wrap a layer for activation checkpointing as fairseq wraps its own."""
-    if cfg.checkpoint_activations:
-        layer = checkpoint_wrapper(layer, offload_to_cpu=cfg.offload_activations)
-    # as in fairseq: FSDP must wrap whatever is checkpointed, of any size
-    min_num_params = 0 if cfg.checkpoint_activations else cfg.min_params_to_wrap
-    return fsdp_wrap(layer, min_num_params=min_num_params)
 
 
 @register_model("admin_transformer")
@@ -146,6 +79,8 @@ class AdminTransformerModel(TransformerModel):
         options.canonicalize(args, stored)
         with options.embeddings_from_checkpoint(args):
             model = super().build_model(args, task)
+        if args.fused_layers:
+            fuse(model)
         model.flags = args
         for hang_on in cls.when_built:
             hang_on(model)
@@ -182,7 +117,9 @@ class AdminTransformerModel(TransformerModel):
         inputs = (src_tokens, src_lengths, prev_output_tokens, *args)
         if output_head is None:
             return super().forward(*inputs, **kwargs)
-        features, _ = super().forward(*inputs, **{**kwargs, "features_only": True})
+        # no layer has this number: what is not read, the weights of attention, is not made
+        head_inputs = {"alignment_layer": -1, **kwargs, "features_only": True}
+        features, _ = super().forward(*inputs, **head_inputs)
         return output_head(features, self.decoder.output_projection.weight)
 
     def load_state_dict(

@@ -85,6 +85,13 @@ class AdminOptions(FairseqDataclass):
             "too, draws them at random"
         },
     )
+    fused_layers: bool = field(
+        default=False,
+        metadata={
+            "help": "compute attention and dropout in fewer passes: equal to rounding without "
+            "dropout, and with other random masks with it. A checkpoint goes on with and without"
+        },
+    )
     trace_interval: int = field(
         default=0,
         metadata={

@@ -3,13 +3,16 @@
 Two trainers take the same batch in turn (A B, B A, A B, ...), each a whole ``train_step`` of
 fairseq's Trainer: forward, backward, norm, update, log. A ratio is taken pair by pair, so that a
 machine whose speed drifts does not matter; on the CPU time is the process's own, so that neighbours
-matter less. Peak memory is the growth of the resident set of a process of its own over three
-updates, from the moment the model is built; on a GPU, torch's own count.
+matter less. With --keep-memory each turn of a side is a process of its own, and the second side's
+glibc keeps memory as that of the recipes' commands does. Peak memory is the growth of the resident
+set of a process of its own over three updates, from the moment the model is built; on a GPU,
+torch's own count.
 """
 
 import argparse
 import logging
 import multiprocessing
+import os
 import re
 import statistics
 import time
@@ -24,6 +27,7 @@ from fairseq.tasks.translation import TranslationTask
 from fairseq.trainer import Trainer
 from torch.nn import functional
 
+from admin_fairseq.experiments.processes import keeping_memory
 from admin_fairseq.fused_loss import fused_loss
 
 
@@ -44,22 +48,29 @@ SHAPES = {
     "6-6-base": Shape((6, 6), (512, 2048, 8), 10_000, (16, 32)),
     "18-18-512": Shape((18, 18), (512, 1024, 4), 10_000, (16, 32)),
     "60-12-512": Shape((60, 12), (512, 2048, 8), 10_000, (8, 32)),
+    "60-12-64": Shape((60, 12), (64, 128, 4), 500, (32, 32)),
     "100-100-64": Shape((100, 100), (64, 128, 4), 500, (32, 32)),
 }
 DEFAULT_SHAPES = ["18-18-64", "4-4-128", "6-6-base", "18-18-512"]
 STOCK = ["--arch", "transformer", "--criterion", "label_smoothed_cross_entropy"]
 ADMIN = ["--arch", "admin_transformer", "--init-type", "analytic"]
 CRITERION = ["--criterion", "fused_label_smoothed_cross_entropy"]
+LAYERS = ["--fused-layers"]
 BOTH = [*STOCK, *ADMIN, *CRITERION, "--optimizer", "fused_adam"]
+ALL = [*BOTH, *LAYERS]
 # what is measured -> the flags of its two sides; the time of the first by that of the second
 VARIANTS = {
+    "nothing": (STOCK, STOCK),
     "omegas": (STOCK, [*STOCK, *ADMIN]),
     "criterion": (STOCK, [*STOCK, *ADMIN, *CRITERION]),
     "multi-tensor Adam": (STOCK, [*STOCK, *ADMIN, "--optimizer", "multi_tensor_adam"]),
     "fused Adam": (STOCK, [*STOCK, *ADMIN, "--optimizer", "fused_adam"]),
     "both": (STOCK, BOTH),
+    "layers": (STOCK, [*STOCK, *ADMIN, *LAYERS]),
+    "all": (STOCK, ALL),
     "amp": (STOCK, [*STOCK, *ADMIN, "--amp"]),
     "amp and both": (STOCK, [*BOTH, "--amp"]),
+    "amp and all": (STOCK, [*ALL, "--amp"]),
     # what bfloat16 alone gains; both sides have the other flags
     "amp over both": (BOTH, [*BOTH, "--amp"]),
 }
@@ -143,6 +154,32 @@ def time_pairs(shape, variant, args):
     return sorted(ratios), statistics.median(first)
 
 
+def time_processes(shape, variant, args):
+    """As :func:`time_pairs`, each turn in a process of its own; also peaks, for both sides."""
+    sides = [({}, VARIANTS[variant][0]), (keeping_memory({}), VARIANTS[variant][1])]
+    ratios, first, peaks = [], [], []
+    for pair in range(args.pairs):
+        found = {}
+        for number in (0, 1) if pair % 2 == 0 else (1, 0):
+            os.environ.update(sides[number][0])
+            found[number] = in_process(steps_of, sides[number][1], shape, args)
+            for name in sides[number][0]:
+                del os.environ[name]
+        ratios.append(found[0][0] / found[1][0])
+        first.append(found[0][0])
+        peaks = [found[number][1] for number in (0, 1)]
+    return sorted(ratios), statistics.median(first), peaks
+
+
+def steps_of(flags, shape, args, results):
+    """Put the median time of nine updates, after three, and the growth of memory into results."""
+    quiet(args)
+    trainer, sample = make_trainer(flags, shape, args), make_sample(shape, args.padding)
+    before = resident("VmRSS")
+    times = [seconds(trainer, sample, args.device) for _ in range(12)]
+    results.put((statistics.median(times[3:]), resident("VmHWM") - before))
+
+
 def peak_of(flags, shape, args, results):
     """Put the growth of memory over three updates into ``results``, in MiB."""
     quiet(args)
@@ -214,10 +251,11 @@ def in_turn(runs, args):
     return ", ".join(f"{name} {statistics.median(times[name]):.1f} ms" for name in runs)
 
 
-def measure_peak(flags, shape, args):
+def in_process(function, flags, shape, args):
+    """Return what a function puts into its results, in a new process."""
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
-    process = context.Process(target=peak_of, args=(flags, shape, args, results))
+    process = context.Process(target=function, args=(flags, shape, args, results))
     process.start()
     value = results.get()
     process.join()
@@ -235,13 +273,14 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--shapes", nargs="+", default=DEFAULT_SHAPES, choices=SHAPES)
-    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS)
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS)[1:], choices=VARIANTS)
     parser.add_argument("--pairs", type=int, default=15)
     parser.add_argument("--padding", type=float, default=0.0, help="share of the target")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--flags", default="", help="more of fairseq-train's, for both sides")
     parser.add_argument("--parts", action="store_true", help="optimizers, chunks, products alone")
     parser.add_argument("--no-memory", action="store_true")
+    parser.add_argument("--keep-memory", action="store_true", help="second side: glibc's allocator")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
     quiet(args)
@@ -257,14 +296,20 @@ def main():
                 print(f"{name:11} {line}", flush=True)
             continue
         for variant in args.variants:
-            ratios, stock = time_pairs(SHAPES[name], variant, args)
+            peaks = None
+            if args.keep_memory:
+                ratios, stock, peaks = time_processes(SHAPES[name], variant, args)
+            else:
+                ratios, stock = time_pairs(SHAPES[name], variant, args)
             low, high = ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]
             line = (
                 f"{name:11} {variant:18} {statistics.median(ratios):.3f} ({low:.3f} to {high:.3f})"
             )
             line += f", fairseq's step {1000 * stock:.0f} ms"
-            if not args.no_memory:
-                peaks = [measure_peak(flags, SHAPES[name], args) for flags in VARIANTS[variant]]
+            if not args.no_memory and peaks is None:
+                sides = VARIANTS[variant]
+                peaks = [in_process(peak_of, flags, SHAPES[name], args) for flags in sides]
+            if peaks:
                 line += f", peak {peaks[1]:.0f} MiB, fairseq's {peaks[0]:.0f}"
             print(line, flush=True)
 

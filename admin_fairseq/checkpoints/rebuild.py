@@ -109,6 +109,8 @@ def rebuild_and_rename(
     args = copy.deepcopy(args)
     # the embeddings are in the checkpoint, and the files may be gone
     args.encoder_embed_path = args.decoder_embed_path = None
+    # what is compared and probed computes as fairseq does, and calls every module that it has
+    args.fused_layers = False
     try:
         model = construct(args, task)
     except AdminError as error:

@@ -7,6 +7,7 @@ import torch
 
 from admin_fairseq.checkpoints import load_checkpoint, read
 from admin_fairseq.criterion import NAME
+from admin_fairseq.profile.file import load as load_profile
 from tests.commands.test_distributed import train_in_two
 from tests.helpers import USER_DIR, run, train
 
@@ -160,3 +161,45 @@ def test_a_folded_model_names_fairseqs_criterion(data_bin, tmp_path):
     words = ["--task", "translation", "--cpu", "--path", stock, "--max-tokens", "256"]
     out = run("fairseq-validate", data_bin, *words)
     assert figures(out, "loss")
+
+
+def test_fused_layers_come_and_go(data_bin, tmp_path):
+    """A training goes on with and without the flag; what is generated is the same."""
+    folder = tmp_path / "run"
+    dropout = ["--dropout", "0", "--update-epoch-batch-itr", "True"]
+    go(data_bin, folder, NAME, "--fused-layers", *dropout, updates=6)
+    go(data_bin, tmp_path / "stock", PLAIN, *dropout, updates=6)
+    last = load_checkpoint(folder / "checkpoint_last.pt")
+    assert last["cfg"]["model"].fused_layers is True
+    for flags in ([], ["--fused-layers"]):
+        updates = 12 if not flags else 18
+        resumed = go(data_bin, folder, PLAIN, *flags, *dropout, updates=updates)
+        assert "Loaded checkpoint" in resumed.stdout
+        go(data_bin, tmp_path / "stock", PLAIN, *dropout, updates=updates)
+    ours, theirs = (load_checkpoint(f / "checkpoint_last.pt") for f in (folder, tmp_path / "stock"))
+    assert list(ours["model"]) == list(theirs["model"])
+    for name, weight in theirs["model"].items():
+        torch.testing.assert_close(ours["model"][name], weight, rtol=5e-3, atol=5e-3, msg=name)
+
+    command = ["fairseq-generate", data_bin, "--user-dir", USER_DIR, "--cpu", "--beam", "4"]
+    command += ["--path", folder / "checkpoint_last.pt", "--max-len-b", "12", "--print-alignment"]
+    found = []
+    for value in (True, False):
+        result = run(*command, "--model-overrides", f"{{'fused_layers': {value}}}")
+        found.append(re.findall(r"^[HA]-\d+\t(?:\S+\t)?(.*)$", result.stdout, re.MULTILINE))
+    assert found[0] == found[1] and len(found[0]) == 2 * 27
+
+    run("admin-fairseq", "fold", folder / "checkpoint_last.pt", tmp_path / "folded.pt")
+    folded = load_checkpoint(tmp_path / "folded.pt")
+    assert "fused_layers" not in vars(folded["args"] or folded["cfg"]["model"])
+
+
+def test_fused_layers_measure_the_same_profile(data_bin, tmp_path):
+    """Stage 1 sees branches and shortcuts as without the flag."""
+    profiles = []
+    for flags in ([], ["--fused-layers"]):
+        folder = tmp_path / str(len(flags))
+        words = ["--init-type", "adaptive-profiling", "--dropout", "0", *flags]
+        train(data_bin, folder, *words)
+        profiles.append(load_profile(folder / "admin.profile").omega)
+    assert profiles[0] == pytest.approx(profiles[1], rel=1e-5)
