@@ -20,11 +20,12 @@ from admin_fairseq.checkpoints import check_file, check_finite
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MEASURED = """
-import resource, sys, time
+import re, sys, time
 from admin_fairseq.checkpoints import average, load_checkpoint
 import torch
 torch.set_num_threads(1)
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+# not ru_maxrss, which begins with that of the process that started this one
+peak = lambda: int(re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1]) / 1024
 before, started = peak(), time.process_time()
 paths = sys.argv[2:]
 state = average.average(paths) if sys.argv[1] == "average" else load_checkpoint(paths[0])

@@ -13,7 +13,7 @@
 - ``text``        one line of text at a time: tokenise, BPE
 - ``moses``       what the Perl scripts of Moses make of a line
 - ``clean``       which pairs are kept: clean-corpus-n.perl
-- ``bpe``         word counts, merges, and text split by them
+- ``bpe``         word counts, merges (``merges``), and text split by them
 - ``binarise``    data-bin of the newest texts
 - ``fairseq_data`` what fairseq-preprocess writes, byte for byte: dictionary, .bin, .idx
 - ``machine``     what a machine may lack: room on its disk, Python packages
