@@ -89,6 +89,9 @@ def draw_rates(axis: Axes, lines: Mapping[str, Sequence[tuple[float, float, bool
                 linestyle="none",
             )
     axis.set_xscale("log")
+    rates = sorted({rate for points in lines.values() for rate, _, _ in points})
+    axis.set_xticks(rates, [f"{rate:g}" for rate in rates])
+    axis.set_xticks([], minor=True)
     axis.set_xlabel("peak learning rate (x: diverged)")
     axis.set_ylabel("final validation nll per token (bits)")
     axis.set_ylim(bottom=0)

@@ -131,7 +131,9 @@ def _comparable(first: Row, second: Row) -> bool:
     same_cell = first["depth"] == second["depth"] and first["seed"] == second["seed"]
     # by canonical words: two aliases are one method
     same_method = canonical(first["init_type"]) == canonical(second["init_type"])
-    return same_cell and not same_method and not (first["diverged"] or second["diverged"])
+    # of evaluate --loss-only there is no translation
+    scored = all(row["bleu"] is not None and not row["diverged"] for row in (first, second))
+    return same_cell and not same_method and scored
 
 
 def _read_output(row: Row, folder: Path, known: dict[Path, Optional[Output]]) -> Optional[Output]:
