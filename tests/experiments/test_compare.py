@@ -109,6 +109,8 @@ TRAININGS = [
         "18-18",
         {
             **SMALL,
+            "--optimizer": "fused_adam",
+            "--criterion": "fused_label_smoothed_cross_entropy",
             "--warmup-updates": "300",
             "--max-update": "900",
             "--validate-interval-updates": "100",

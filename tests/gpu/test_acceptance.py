@@ -33,7 +33,7 @@ def test_a_check_that_fails_stops_no_other(tmp_path):
     assert found["passes"] == ("ok", "one with two: 0.5 (a figure) (at most 1)")
     assert found["has_no_gpu"] == ("skipped", "a GPU is needed")
     assert last.startswith("1 ok, 2 FAILED, 0 measured, 1 skipped; ")
-    assert " " * 20 + "a detail" in lines and any("test_acceptance.py" in line for line in lines)
+    assert " " * 20 + "a detail" in lines and any("stand_ins.py" in line for line in lines)
     assert report_of(tmp_path, [[["passes", "has_no_gpu"]]], worker=InPlace)[2] == 0
     assert report_of(tmp_path, [[["has_no_gpu"]]], worker=InPlace)[2] == 1, "nothing was checked"
 
