@@ -297,7 +297,8 @@ def test_mistakes(trained, folded, tmp_path, capsys):
     assert not out.exists()
     out.write_text("precious")
     assert "--force" in refused(capsys, "fold", trained, out) and out.read_text() == "precious"
-    assert "is a folder, which is not replaced" in refused(capsys, "fold", trained, tmp_path, "--force")
+    said = refused(capsys, "fold", trained, tmp_path, "--force")
+    assert "is a folder, which is not replaced" in said
     assert "must be the path of a file" in refused(capsys, "fold", trained, "")
     assert "it is a folder" in refused(capsys, "fold", tmp_path, out, "--force")
     assert "cannot be read" in refused(capsys, "fold", trained / "x", out, "--force")
