@@ -32,5 +32,5 @@ failed=0
 coverage run -m pytest -n "$cores" --dist loadscope -m "not slow" || failed=$?
 coverage combine --quiet "$folder"
 coverage report
-python -m pytest -n "$cores" --dist loadscope -m slow --durations 40 --durations-min 5 || failed=$?
+python -m pytest -n "$cores" --dist loadscope --no-loadscope-reorder -m slow --durations 40 --durations-min 5 || failed=$?
 exit "$failed"

@@ -10,6 +10,14 @@ from tests.warm import shared
 torch.set_num_threads(1)
 
 
+# modules with tests of a minute and more: begun last, they would keep one process waiting
+LONGEST = ("tests/experiments/test_evaluate.py", "tests/experiments/test_train_script.py")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
+
+
 def pytest_runtest_setup(item):
     if item.get_closest_marker("cuda") and not torch.cuda.is_available():
         pytest.skip("it needs a GPU: torch.cuda.is_available() is False")
