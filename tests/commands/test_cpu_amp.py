@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from admin_fairseq.checkpoints import load_checkpoint
+from admin_fairseq.checkpoints import load_checkpoint, read
 from admin_fairseq.criterion import NAME
 from admin_fairseq.profile import file as profile_file
 from tests.commands.test_distributed import train_in_two
@@ -19,7 +19,7 @@ FUSED = ["--criterion", NAME, "--optimizer", "fused_adam"]
 
 def go(data_bin, folder, *flags, updates=4, **kwargs):
     out = train(data_bin, folder, *COMMON, *flags, "--max-update", str(updates), **kwargs).stdout
-    return out, load_checkpoint(folder / "checkpoint_last.pt")
+    return out, read(folder / "checkpoint_last.pt")
 
 
 def same_bits(weights, others):
