@@ -1,6 +1,7 @@
 """Print and draw what the quick start found: translations, scores, curves, omega by depth."""
 
 import argparse
+import logging
 from pathlib import Path
 
 from admin_fairseq import load_profile, plots
@@ -17,6 +18,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("dest", type=Path, help="the quick start's folder, with its results.tsv")
     args = parser.parse_args()
+    # it tells each part of a picture that it reads
+    logging.getLogger("PIL").setLevel(logging.WARNING)
 
     rows = name_runs(results.read(args.dest / "results.tsv"))
     translations = {}
