@@ -18,6 +18,7 @@ from fairseq.criterions.label_smoothed_cross_entropy import (
 from torch import Tensor, nn
 
 from .errors import raise_all
+from .fused_attention import has_hooks
 from .fused_loss import Sums, fused_loss
 from .model import AdminTransformerDecoder, AdminTransformerModel
 
@@ -48,7 +49,7 @@ class FusedLabelSmoothedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion
             "label_smoothed_cross_entropy, which is the same loss:",
             obstacles(inner),
         )
-        if not reduce or _has_hooks(inner.decoder.output_projection):
+        if not reduce or has_hooks(inner.decoder.output_projection):
             return super().forward(model, sample, reduce)
         target = inner.get_targets(sample, None)
         head = functools.partial(self._sums, target)
@@ -120,13 +121,3 @@ def _unwrap(model: Any) -> Any:
     ):
         model = model.module
     return model
-
-
-def _has_hooks(module: nn.Module) -> bool:
-    """Whether anybody watches a module that is not called here."""
-    return bool(
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-    )

@@ -266,10 +266,14 @@ def _mask(padding: Tensor | None, attn_mask: Tensor | None, q: Tensor) -> Tensor
 
 def _is_plain_linear(module: nn.Module) -> bool:
     """Whether a module is a linear map with a bias that nobody watches."""
-    hooks = (
-        module._forward_hooks,
-        module._forward_pre_hooks,
-        module._backward_hooks,
-        module._backward_pre_hooks,
+    return type(module) is nn.Linear and module.bias is not None and not has_hooks(module)
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether anybody watches a module, which must then be called."""
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
     )
-    return type(module) is nn.Linear and module.bias is not None and not any(hooks)

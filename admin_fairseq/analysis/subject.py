@@ -186,7 +186,8 @@ def build_model(
     """
     if word is None or is_method(word):
         args = whole(copy.deepcopy(args))
-        flags = {} if word is None else _flags_of(word)
+        # omegas are measured, whatever profile lies about
+        flags = {} if word is None else measuring_flags(find_method(word))
         vars(args).update(flags, **changed_flags)
         model = _build_at_first_step(args, task, sample, args.seed if seed is None else seed)
     elif os.path.exists(word):
@@ -197,11 +198,6 @@ def build_model(
     # widened afterwards: weights are drawn in float32, as a training draws them
     model = model.double().eval()
     return model.cuda() if _uses_cuda(args) else model
-
-
-def _flags_of(word: str) -> dict[str, Any]:
-    """Return the flags of a method; omegas are measured, whatever profile lies about."""
-    return measuring_flags(find_method(word))
 
 
 def _build_at_first_step(args: Namespace, task: Any, sample: dict[str, Any], seed: int) -> Any:
@@ -215,7 +211,7 @@ def _build_at_first_step(args: Namespace, task: Any, sample: dict[str, Any], see
     if profile is None:
         model = model.double().to(sample["net_input"]["src_tokens"].device)
         profile = profile_omega(model, sample, count_padding=args.admin_count_padding)
-    apply_profile(model, with_shape(profile, options.omega_shape(args) or profile.shape))
+    apply_profile(model, with_shape(profile, options.omega_shape(args)))
     return model
 
 

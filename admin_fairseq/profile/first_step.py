@@ -115,7 +115,7 @@ def _measure(
             "profiling: the first batch does not fit into memory; lower --max-tokens"
         ) from error
     profile.provenance = _provenance(model, sample, optimizer, args)
-    profile = with_shape(profile, options.omega_shape(args) or profile.shape)
+    profile = with_shape(profile, options.omega_shape(args))
     try:
         profile_file.save(profile, path)
     except OSError as error:

@@ -47,7 +47,7 @@ def fill_from_file(model: nn.Module, args: Namespace) -> dict[str, float]:
     except AdminError as error:
         others = "" if os.path.exists(path) else _other_seeds(args)
         raise AdminError(f"{error}\n{others}{_advice(path)}") from None
-    profile = with_shape(profile, options.omega_shape(args) or profile.shape)
+    profile = with_shape(profile, options.omega_shape(args))
     try:
         apply_profile(model, profile)
         check_origin(profile, args)

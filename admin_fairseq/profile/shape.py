@@ -43,6 +43,7 @@ cancel between sites, as those of ``--analytic-constant`` do.
 
 from collections import OrderedDict
 from dataclasses import replace
+from typing import Optional
 
 from ..errors import AdminError
 from ..init_types import OMEGA_SHAPES
@@ -50,16 +51,18 @@ from ..sites import stack_of
 from .data import Profile, SiteProfile
 
 
-def with_shape(profile: Profile, shape: str) -> Profile:
+def with_shape(profile: Profile, shape: Optional[str]) -> Profile:
     """Return a profile of the same measurements, whose omegas have another shape.
 
     Args:
         profile: of any shape.
-        shape: one of :data:`~admin_fairseq.init_types.OMEGA_SHAPES`.
+        shape: one of :data:`~admin_fairseq.init_types.OMEGA_SHAPES`; None for that of the profile.
 
     Raises:
         AdminError: if it is none.
     """
+    if shape is None:
+        return profile
     if shape not in OMEGA_SHAPES:
         raise AdminError(f"--omega-shape {shape}: choose from {', '.join(OMEGA_SHAPES)}")
     if shape == profile.shape:
