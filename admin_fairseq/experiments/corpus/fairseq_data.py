@@ -8,7 +8,6 @@ what a word (``tokenize_line``); the files (``MMapIndexedDataset``).
 
 import collections
 import functools
-import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ..mmap_index import HEADER, MAGIC, TYPES, VERSION
 from .parallel import ordered_map
 from .progress import shown
 from .slices import Slice, slices
@@ -27,10 +27,7 @@ _SIZE = 1 << 20  # bytes of a slice
 _LINE_END = "\ud800"  # half a surrogate pair: nothing that was decoded has it
 _AT_LINE_END = -1
 _TOO_MANY_FOR_16_BITS = 65500  # types: from here on fairseq stores a number in four bytes
-# of MMapIndexedDataset's index: magic, version, number of the type, number of sentences
-_HEADER = struct.Struct("<9sQBQ")
-_MAGIC = b"MMIDIDX\x00\x00"
-_NUMBERS = {np.dtype(np.uint16): 8, np.dtype(np.uint32): 9}
+_NUMBERS = {name: number for number, name in TYPES.items()}
 _Array = np.ndarray[Any, Any]
 
 
@@ -175,7 +172,7 @@ def write_sentences(prefix: Path, sentences: Iterable[Sentences], types: int) ->
     lengths = np.concatenate(sizes)
     ends = np.cumsum(lengths, dtype=np.int64)
     with open(f"{prefix}.idx", "wb") as file:
-        file.write(_HEADER.pack(_MAGIC, 1, _NUMBERS[dtype], len(lengths)))
+        file.write(HEADER.pack(MAGIC, VERSION, _NUMBERS[dtype.name], len(lengths)))
         file.write(lengths.tobytes())
         file.write(((ends - lengths) * dtype.itemsize).tobytes())
     return len(lengths), int(ends[-1]) if len(ends) else 0

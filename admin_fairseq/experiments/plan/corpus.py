@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Optional
 
 from ...errors import AdminError
+from ..mmap_index import HEADER, MAGIC, VERSION
 from ..recipe import Recipe
 from .shape import Text
 
-_MAGIC = b"MMIDIDX\x00\x00"  # of fairseq-preprocess's default, --dataset-impl mmap
-_HEADER = struct.Struct("<9sQBQ")  # magic, version, type of the ids, number of sentences
 _SAMPLE = 20_000  # pairs that are looked at; all of them would take seconds
 _MULTIPLE = 8  # fairseq's --required-batch-size-multiple
 _SPECIALS = 4  # types of fairseq's own
@@ -119,11 +118,11 @@ def _some_lengths(path: Path) -> tuple[list[int], int]:
     """Return the lengths of some sentences of an index, evenly spread, and how many there are."""
     try:
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
-            magic, version, _, count = _HEADER.unpack_from(view)
-            if magic != _MAGIC or version != 1 or count < 1:
+            magic, version, _, count = HEADER.unpack_from(view)
+            if magic != MAGIC or version != VERSION or count < 1:
                 raise ValueError
             number = min(count, _SAMPLE)
-            places = (_HEADER.size + 4 * (at * count // number) for at in range(number))
+            places = (HEADER.size + 4 * (at * count // number) for at in range(number))
             found = [int(struct.unpack_from("<i", view, place)[0]) for place in places]
     except (OSError, ValueError, struct.error):
         raise AdminError(

@@ -11,23 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import AdminError
+from ..mmap_index import HEADER, MAGIC, TYPES, VERSION
 
 if TYPE_CHECKING:
     import numpy as np
 
-_MAGIC = b"MMIDIDX\x00\x00"  # of --dataset-impl mmap, fairseq-preprocess's default
-_HEADER = struct.Struct("<9sQBQ")  # magic, version, type of the ids, number of sentences
-# fairseq's number of a type -> numpy's name; ids are integers
-_TYPES = {
-    1: "uint8",
-    2: "int8",
-    3: "int16",
-    4: "int32",
-    5: "int64",
-    8: "uint16",
-    9: "uint32",
-    10: "uint64",
-}
 _CHUNK = 10_000_000  # token ids that are counted at once: WMT'14 En-Fr has a billion
 
 
@@ -52,7 +40,7 @@ def unigram_bits(data_bin: str | Path, source: str, target: str) -> float:
 def is_mmap(index: Path) -> bool:
     """Whether an index is of --dataset-impl mmap."""
     with open(index, "rb") as file:
-        return file.read(len(_MAGIC)) == _MAGIC
+        return file.read(len(MAGIC)) == MAGIC
 
 
 def count_tokens(stem: Path) -> np.ndarray[Any, Any]:
@@ -86,16 +74,16 @@ def _read_index(path: Path) -> tuple[str, int]:
         content = path.read_bytes()
     except OSError as error:
         raise AdminError(f"{path}: cannot be read: {error.strerror}; prepare the data") from None
-    if not content.startswith(_MAGIC):
+    if not content.startswith(MAGIC):
         raise AdminError(
             f"{path}: is not of --dataset-impl mmap, the only one that is read here: prepare the "
             "data with fairseq-preprocess's default"
         )
     try:
-        _, version, kind, sentences = _HEADER.unpack_from(content)
-        sizes = np.frombuffer(content, np.int32, count=sentences, offset=_HEADER.size)
-        if version == 1 and kind in _TYPES:
-            return _TYPES[kind], int(sizes.sum())
+        _, version, kind, sentences = HEADER.unpack_from(content)
+        sizes = np.frombuffer(content, np.int32, count=sentences, offset=HEADER.size)
+        if version == VERSION and kind in TYPES:
+            return TYPES[kind], int(sizes.sum())
     except (struct.error, ValueError):
         pass
     raise AdminError(f"{path} is damaged: prepare the data again")
