@@ -67,29 +67,27 @@ def draw_omega(axis: Axes, stacks: Mapping[str, Sequence[float]]) -> None:
     legend_below(axis)
 
 
-def draw_rates(axis: Axes, lines: Mapping[str, Sequence[tuple[float, float, bool]]]) -> None:
-    """Draw loss against learning rate. ``lines``: name -> (rate, bits, diverged), rates ascending.
+def draw_rates(
+    axis: Axes, lines: Mapping[str, Mapping[float, Sequence[tuple[float, bool]]]]
+) -> None:
+    """Draw loss against learning rate. ``lines``: name -> rate -> (bits, diverged) of each seed.
 
-    Where runs of several seeds have one rate, the line goes through their mean.
+    Rates ascend; a line goes through the means of their seeds.
     """
-    for style, (name, points) in zip(line_styles(), lines.items()):
-        by_rate: dict[float, list[float]] = {}
-        for rate, bits, _ in points:
-            by_rate.setdefault(rate, []).append(bits)
-        means = [sum(values) / len(values) for values in by_rate.values()]
-        axis.plot(list(by_rate), means, label=name, **style)
-        for diverged, marker in ((False, style["marker"]), (True, "x")):
-            ends = [point[:2] for point in points if point[2] == diverged]
-            axis.plot(
-                [rate for rate, _ in ends],
-                [bits for _, bits in ends],
-                color=style["color"],
-                marker=marker,
-                markersize=7 if diverged else 3,
-                linestyle="none",
-            )
+    for style, (name, of_rate) in zip(line_styles(), lines.items()):
+        means = [sum(bits for bits, _ in ends) / len(ends) for ends in of_rate.values()]
+        axis.plot(list(of_rate), means, label=name, **style)
+        for rate, ends in of_rate.items():
+            for bits, diverged in ends:
+                axis.plot(
+                    rate,
+                    bits,
+                    color=style["color"],
+                    marker="x" if diverged else style["marker"],
+                    markersize=7 if diverged else 3,
+                )
     axis.set_xscale("log")
-    rates = sorted({rate for points in lines.values() for rate, _, _ in points})
+    rates = sorted({rate for of_rate in lines.values() for rate in of_rate})
     axis.set_xticks(rates, [f"{rate:g}" for rate in rates])
     axis.set_xticks([], minor=True)
     axis.set_xlabel("peak learning rate (x: diverged)")

@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 from ..recipe import TO_TRAIN, read_recipe
 from .tables import Row, canonical, label, mean_sd, place_of
@@ -91,7 +91,7 @@ def _rate_of(
 
 
 def cell(rows: Sequence[Row]) -> str:
-    """Return ``0.49 ± 0.02``, ``0.49 (2 of 3)`` or ``3 of 3 diverged``, of a method at a rate."""
+    """Return ``0.49 ± 0.02``, or ``0.49; 1 of 2 diverged``, of a method at a rate."""
     sound = [row for row in rows if not row["diverged"]]
     losses = [row["valid_nll"] for row in sound if row["valid_nll"] is not None]
     if len(sound) == len(rows):
@@ -108,12 +108,12 @@ def draw(path: Path, found: Rates) -> None:
     # matplotlib takes longer to import than a report without figures takes to write
     from ... import plots
 
-    lines: dict[str, Any] = {}
+    lines: dict[str, dict[float, list[tuple[float, bool]]]] = {}
     for method, of_method in found.runs.items():
-        points = []
+        lines[label(method)] = {}
         for rate in sorted(of_method):
-            for row in of_method[rate]:
-                if row["valid_nll"] is not None:
-                    points.append((rate, row["valid_nll"], bool(row["diverged"])))
-        lines[label(method)] = points
+            ends = [(row["valid_nll"], bool(row["diverged"])) for row in of_method[rate]]
+            known = [end for end in ends if end[0] is not None]
+            if known:
+                lines[label(method)][rate] = known
     plots.save_figure(path, lambda axis: plots.draw_rates(axis, lines))

@@ -14,7 +14,7 @@ from ..recipe import TO_TRAIN, Recipe, read_recipe
 from . import outcome, record, runs
 from .record import Outcome
 from .start import run_command
-from .translation import make_mean, raw_reference, subsets_of, translate
+from .translation import decoding_of, make_mean, raw_reference, subsets_of, translate
 
 Row = dict[str, Any]
 
@@ -165,12 +165,7 @@ def _translate_and_score(
     count = args.average or recipe.get("evaluation", "average", depth)
     by_updates = args.by_updates or bool(recipe.get("training", "save-every", depth))
     checkpoint, averaged = make_mean(folder, count, by_updates)
-    beam = recipe.get("evaluation", "beam", depth)
-    lenpen = recipe.get("evaluation", "lenpen", depth)
-    row = {"averaged": averaged, "decoding": f"beam {beam}, lenpen {lenpen:g}"}
-    longest = recipe.get("evaluation", "max-len", depth)
-    if longest is not None:
-        row["decoding"] += f", at most {longest[0]:g} x + {longest[1]} tokens"
+    row = {"averaged": averaged, "decoding": str(decoding_of(recipe, depth))}
     output = translate(run, folder, checkpoint, subset, recipe)
     row.update(_score(output, run["settings"]["data"], subset, recipe, depth))
     return row

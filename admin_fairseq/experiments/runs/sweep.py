@@ -109,7 +109,7 @@ def grid(args: Namespace, recipe: Recipe) -> list[Settings]:
     cells = []
     # a grid brings rates of its own
     rates = [""] if args.no_warmup_grid else args.lr or [""]
-    # seeds last: a stopped sweep has seen every method and rate once before it repeats any
+    # a seed at a time: a stopped sweep has seen every method and rate once before it repeats any
     for seed, layers, method, rate in product(seeds, args.layers or recipe.depths, methods, rates):
         cells.append(make_settings(args, recipe, method, layers, seed, rate))
     return _without_warmup(cells, args.lr, recipe) if args.no_warmup_grid else cells

@@ -8,7 +8,7 @@ import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...errors import AdminError
 from ...files import replacing
@@ -72,21 +72,50 @@ def _is_fresh(made: Path, sources: Any) -> bool:
     return all(os.path.getmtime(path) <= os.path.getmtime(made) for path in sources)
 
 
+class Decoding(NamedTuple):
+    """How a recipe translates at a depth.
+
+    Attributes:
+        max_len: (A, B): at most A times the source's tokens + B; None for fairseq's limit.
+    """
+
+    beam: int
+    lenpen: float
+    max_len: tuple[float, int] | None
+
+    def flags(self) -> list[Any]:
+        """Return the flags of fairseq-generate."""
+        words: list[Any] = ["--beam", self.beam, "--lenpen", self.lenpen]
+        if self.max_len is not None:
+            words += ["--max-len-a", self.max_len[0], "--max-len-b", self.max_len[1]]
+        return words
+
+    def __str__(self) -> str:
+        """Return it as results.tsv has it."""
+        text = f"beam {self.beam}, lenpen {self.lenpen:g}"
+        if self.max_len is not None:
+            text += f", at most {self.max_len[0]:g} x + {self.max_len[1]} tokens"
+        return text
+
+
+def decoding_of(recipe: Recipe, depth: str) -> Decoding:
+    """Return how a recipe translates at a depth."""
+    return Decoding(
+        *(recipe.get("evaluation", key, depth) for key in ("beam", "lenpen", "max-len"))
+    )
+
+
 def fairseq_generate(
     run: dict[str, Any], checkpoint: Path, subset: str, recipe: Recipe
 ) -> list[str]:
     """Return the words of the command that translates a test subset; see :func:`translate`."""
     settings = run["settings"]
-    beam = recipe.get("evaluation", "beam", settings["layers"])
-    lenpen = recipe.get("evaluation", "lenpen", settings["layers"])
     words = ["fairseq-generate", Path(settings["data"]) / "data-bin"]
     words += ["-s", recipe.source, "-t", recipe.target, "--user-dir", USER_DIR]
-    words += ["--path", checkpoint, "--gen-subset", subset, "--beam", beam, "--lenpen", lenpen]
+    words += ["--path", checkpoint, "--gen-subset", subset]
+    words += decoding_of(recipe, settings["layers"]).flags()
     words += ["--batch-size", 128, "--remove-bpe", "--no-progress-bar"]
     words += ["--cpu", "--num-workers", 0] if settings["cpu"] else ["--fp16"]
-    longest = recipe.get("evaluation", "max-len", settings["layers"])
-    if longest is not None:
-        words += ["--max-len-a", longest[0], "--max-len-b", longest[1]]
     return [str(word) for word in words]
 
 
