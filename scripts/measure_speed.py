@@ -31,12 +31,14 @@ from admin_fairseq.experiments.processes import keeping_memory
 from admin_fairseq.fused_loss import fused_loss
 
 
-@dataclass
+@dataclass(frozen=True)
 class Shape:
+    """Layers of the two stacks, dims (C, feed-forward, heads), types, sentences and tokens."""
+
     layers: tuple
-    dims: tuple  # C, feed-forward, heads
-    vocabulary: int
-    batch: tuple  # sentences, tokens a sentence
+    dims: tuple
+    types: int
+    batch: tuple
 
 
 SHAPES = {
@@ -77,21 +79,28 @@ VARIANTS = {
 
 
 def make_trainer(flags, shape, args):
+    return build_trainer([*args.flags.split(), *flags], shape, args.device)
+
+
+def build_trainer(flags, shape, device):
+    """Return fairseq's Trainer of a fresh model; of flags that are given twice the later counts."""
     (channels, inner, heads), layers = shape.dims, shape.layers
     words = ["no-data", "--optimizer", "adam", "--adam-betas", "(0.9, 0.98)", "--lr", "1e-5"]
     words += ["--lr-scheduler", "fixed", "--label-smoothing", "0.1", "--dropout", "0.1"]
     words += ["--share-all-embeddings", "--max-tokens", "9999", "--seed", "1"]
+    words += ["--distributed-world-size", "1"]
     words += ["--encoder-layers", str(layers[0]), "--decoder-layers", str(layers[1])]
     for stack in ("encoder", "decoder"):
         words += [f"--{stack}-embed-dim", str(channels), f"--{stack}-ffn-embed-dim", str(inner)]
         words += [f"--{stack}-attention-heads", str(heads)]
-    words += [*args.flags.split(), *flags]
-    if args.device == "cpu":
+    words += flags
+    if device == "cpu":
         words.append("--cpu")
     namespace = options.parse_args_and_arch(options.get_training_parser(), input_args=words)
+    namespace.tpu = False  # which --bf16 sets; in fairseq-train the plugin takes it back
     cfg = convert_namespace_to_omegaconf(namespace)
     types = Dictionary()
-    for number in range(shape.vocabulary - types.nspecial):
+    for number in range(shape.types - types.nspecial):
         types.add_symbol(str(number))
     cfg.task.source_lang, cfg.task.target_lang = "en", "de"
     task = TranslationTask(cfg.task, types, types)
@@ -105,7 +114,7 @@ def make_trainer(flags, shape, args):
 def make_sample(shape, padding):
     sentences, length = shape.batch
     generator = torch.Generator().manual_seed(1)
-    tokens = torch.randint(4, shape.vocabulary, (sentences, length), generator=generator)
+    tokens = torch.randint(4, shape.types, (sentences, length), generator=generator)
     target = tokens.clone()
     # the share of padding is that of the whole batch; the shortest sentence has twice of it
     lengths = torch.linspace(length, length * (1 - 2 * padding), sentences).round().long()
@@ -125,15 +134,21 @@ def make_sample(shape, padding):
     }
 
 
+def step(trainer, sample):
+    """One update. fairseq skips a batch that is too large in silence; here it is an error."""
+    trainer.train_step([sample], raise_oom=True)
+
+
 def seconds(trainer, sample, device):
+    """The time of an update: of the GPU by its own clock, of the CPU by that of the process."""
     if device != "cuda":
         start = time.process_time()
-        trainer.train_step([sample])
+        step(trainer, sample)
         return time.process_time() - start
     torch.cuda.synchronize()
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     start.record()
-    trainer.train_step([sample])
+    step(trainer, sample)
     end.record()
     torch.cuda.synchronize()
     return start.elapsed_time(end) / 1000
@@ -144,7 +159,7 @@ def time_pairs(shape, variant, args):
     trainers = [make_trainer(flags, shape, args) for flags in VARIANTS[variant]]
     sample = make_sample(shape, args.padding)
     for trainer in trainers * 2:
-        trainer.train_step([sample])
+        step(trainer, sample)
     ratios, first = [], []
     for pair in range(args.pairs):
         order = trainers if pair % 2 == 0 else trainers[::-1]
@@ -186,7 +201,7 @@ def peak_of(flags, shape, args, results):
     trainer, sample = make_trainer(flags, shape, args), make_sample(shape, args.padding)
     before = resident("VmRSS")
     for _ in range(3):
-        trainer.train_step([sample])
+        step(trainer, sample)
     if args.device == "cuda":
         results.put(torch.cuda.max_memory_allocated() / 2**20)
     else:
@@ -207,13 +222,13 @@ def time_parts(shape, args):
     runs = {}
     for name in ("adam", "multi_tensor_adam", "fused_adam", "radam"):
         trainer = make_trainer([*STOCK, *ADMIN, "--optimizer", name], shape, args)
-        trainer.train_step([make_sample(shape, args.padding)])
+        step(trainer, make_sample(shape, args.padding))
         runs[name] = trainer.optimizer.step
     yield in_turn(runs, args)
     channels = shape.dims[0]
     features = torch.randn(512, channels, requires_grad=True)
-    weight = torch.randn(shape.vocabulary, channels, requires_grad=True)
-    target = torch.randint(shape.vocabulary, (512,))
+    weight = torch.randn(shape.types, channels, requires_grad=True)
+    target = torch.randint(shape.types, (512,))
     runs = {}
     for rows in (16, 32, 64, 128, 256, 512):
         runs[f"{rows} rows"] = lambda rows=rows: torch.autograd.grad(

@@ -7,6 +7,7 @@ from fairseq.criterions.label_smoothed_cross_entropy import label_smoothed_nll_l
 
 from admin_fairseq.fused_loss import fused_loss
 from admin_fairseq.profile.measure import profile_omega
+from scripts.measure_speed import step
 from tests import parity
 from tests.gpu.settings import Result, limited
 from tests.gpu.trainers import (
@@ -21,7 +22,6 @@ from tests.gpu.trainers import (
     free_memory,
     make_sample,
     make_trainer,
-    step,
 )
 from tests.helpers import adaptive, batch, build, task, to_device
 from tests.test_adam import config

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from scripts.measure_speed import seconds, step
 from tests.gpu.settings import Result, Skipped, only_on_a_gpu
 from tests.gpu.trainers import (
     PRECISIONS,
@@ -19,8 +20,6 @@ from tests.gpu.trainers import (
     make_sample,
     make_trainer,
     peak_of_memory,
-    seconds,
-    step,
 )
 
 ROUNDS = 11

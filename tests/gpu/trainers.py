@@ -3,18 +3,13 @@
 import contextlib
 import gc
 import logging
-import time
 import warnings
-from dataclasses import dataclass
 
 import torch
-from fairseq import options
-from fairseq.dataclass.utils import convert_namespace_to_omegaconf
-from fairseq.tasks.translation import TranslationTask
-from fairseq.trainer import Trainer
 
+from scripts.measure_speed import Shape, build_trainer
 from tests.gpu.settings import Skipped, only_on_a_gpu
-from tests.helpers import batch, dictionary
+from tests.helpers import batch
 
 STOCK = "--arch transformer --criterion label_smoothed_cross_entropy --optimizer adam"
 ADMIN = "--arch admin_transformer --init-type analytic"
@@ -37,16 +32,6 @@ PRECISIONS = {
     "memory-efficient-bf16": "--memory-efficient-bf16",
 }
 TYPES_OF_WEIGHTS = {"fp16": torch.float16, "bf16": torch.bfloat16}
-
-
-@dataclass(frozen=True)
-class Shape:
-    """Layers of the two stacks, dims (C, feed-forward, heads), types, sentences and tokens."""
-
-    layers: tuple
-    dims: tuple
-    types: int
-    batch: tuple
 
 
 SHAPES = {
@@ -87,54 +72,13 @@ def autocast(settings, name):
 
 def make_trainer(settings, shape, *flags):
     """Return a trainer of a fresh model; flags as they are written, later ones win."""
-    (channels, inner, heads), layers = shape.dims, shape.layers
-    words = ["no-data", "--adam-betas", "(0.9, 0.98)", "--lr", "1e-5", "--lr-scheduler", "fixed"]
-    words += ["--label-smoothing", "0.1", "--dropout", "0.1", "--share-all-embeddings"]
-    words += ["--max-tokens", "9999", "--seed", "1", "--distributed-world-size", "1"]
-    words += ["--encoder-layers", str(layers[0]), "--decoder-layers", str(layers[1])]
-    for stack in ("encoder", "decoder"):
-        words += [f"--{stack}-embed-dim", str(channels), f"--{stack}-ffn-embed-dim", str(inner)]
-        words += [f"--{stack}-attention-heads", str(heads)]
-    words += " ".join(flags).split()
-    if settings.device == "cpu":
-        words.append("--cpu")
-    namespace = options.parse_args_and_arch(options.get_training_parser(), input_args=words)
-    namespace.tpu = False  # which --bf16 sets; in fairseq-train the plugin takes it back
-    cfg = convert_namespace_to_omegaconf(namespace)
-    cfg.task.source_lang, cfg.task.target_lang = "en", "de"
-    types = dictionary(shape.types)
-    task = TranslationTask(cfg.task, types, types)
-    torch.manual_seed(1)
-    model = task.build_model(cfg.model)
-    trainer = Trainer(cfg, task, model, task.build_criterion(cfg.criterion))
-    trainer.lr_step_begin_epoch(1)
-    return trainer
+    return build_trainer(" ".join(flags).split(), shape, settings.device)
 
 
 def make_sample(shape, padding=False):
     sentences, length = shape.batch
     sample = batch(shape.types, sentences, length, length, padding=padding)
     return {"id": torch.arange(sentences), **sample}
-
-
-def step(trainer, sample):
-    """One update. fairseq skips a batch that is too large in silence; here it is an error."""
-    trainer.train_step([sample], raise_oom=True)
-
-
-def seconds(trainer, sample, device):
-    """The time of an update: of the GPU by its own clock, of the CPU by that of the process."""
-    if device != "cuda":
-        start = time.process_time()
-        step(trainer, sample)
-        return time.process_time() - start
-    torch.cuda.synchronize()
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    start.record()
-    step(trainer, sample)
-    end.record()
-    torch.cuda.synchronize()
-    return start.elapsed_time(end) / 1000
 
 
 @contextlib.contextmanager
