@@ -105,7 +105,13 @@ METHODS: tuple[Method, ...] = (
         flags={"init_type": "adaptive", **POST_LN},
         needs_profile=True,
         stores={"omega": ""},
-        reads=("admin_profile", "omega_shape", "freeze_first_omega", "admin_count_padding"),
+        reads=(
+            "admin_profile",
+            "omega_shape",
+            "freeze_first_omega",
+            "freeze_omega",
+            "admin_count_padding",
+        ),
         refuses=("base_layers", "flat_shards", "normalize_before"),
     ),
     Method(
@@ -115,7 +121,7 @@ METHODS: tuple[Method, ...] = (
         flags={"init_type": "adaptive", "omega_shape": "flat", **POST_LN},
         needs_profile=True,
         stores={"omega": ""},
-        reads=("admin_profile", "omega_shape", "admin_count_padding"),
+        reads=("admin_profile", "omega_shape", "freeze_omega", "admin_count_padding"),
         refuses=("base_layers", "flat_shards", "normalize_before", "first_omega"),
     ),
     Method(

@@ -109,6 +109,10 @@ class AdminOptions(FairseqDataclass):
             "help": "keep the first omega of both stacks at 1: folding the model is then free"
         },
     )
+    freeze_omega: bool = field(
+        default=False,
+        metadata={"help": "keep Admin's omegas as the profile has them: learn none"},
+    )
     admin_count_padding: bool = field(
         default=False,
         metadata={"help": "profile over padding positions too, as the authors' code does"},

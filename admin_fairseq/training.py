@@ -26,7 +26,7 @@ from .errors import AdminError
 from .init_types import measures, method_of
 from .model import AdminTransformerModel
 from .profile import first_step
-from .profile.fill import freeze_first
+from .profile.fill import freeze_all, freeze_first
 from .profile.from_file import fill_from_file
 from .profile.master_weights import fill_master_weights
 from .sites import named_omegas
@@ -129,12 +129,15 @@ def _start_master_weights(model: AdminTransformerModel, optimizer: Any) -> None:
 def _watch(model: AdminTransformerModel) -> None:
     """Have a model that was built be trained as its flags say, in loops of one's own too.
 
-    It refuses to be trained before its omegas are set, and ``--freeze-first-omega`` holds.
+    It refuses to be trained before its omegas are set, and ``--freeze-first-omega`` and
+    ``--freeze-omega`` hold.
     """
     args = model.flags
+    # here, since no optimizer and no wrapper for several processes has seen the model yet
     if args.freeze_first_omega:
-        # here, since no optimizer and no wrapper for several processes has seen the model yet
         freeze_first(model)
+    if args.freeze_omega and method_of(args).needs_profile:
+        freeze_all(model)
     if method_of(args).needs_profile and options.stored_omegas(args) is None:
         model.register_forward_pre_hook(_refuse_without_omegas)
 

@@ -51,6 +51,12 @@ def freeze_first(model: nn.Module) -> None:
         omegas[name].requires_grad_(False)
 
 
+def freeze_all(model: nn.Module) -> None:
+    """Keep every omega as it is (``--freeze-omega``)."""
+    for omega in named_omegas(model).values():
+        omega.requires_grad_(False)
+
+
 def _depths(ours: Iterable[str], theirs: Iterable[str]) -> str:
     """Return how many layers a profile and a model have, as text; nothing if they have as many."""
     profile, model = _depth(ours), _depth(theirs)

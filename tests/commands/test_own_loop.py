@@ -61,6 +61,42 @@ def test_a_model_from_a_profile_is_filled_by_one_call(tmp_path):
     assert frozen == first_sites(omegas)
 
 
+def profiled(tmp_path, **flags):
+    """Return a model whose omegas come from a file, set up for training."""
+    path = str(tmp_path / "p")
+    save(profile_omega(adaptive(), batch()), path)
+    model = build(init_type="adaptive", admin_profile=path, **flags)
+    training.set_up(model)
+    return model
+
+
+def test_frozen_omegas_stay_as_the_profile_has_them(tmp_path):
+    model = profiled(tmp_path, freeze_omega=True)
+    before = {name: omega.clone() for name, omega in named_omegas(model).items()}
+    assert len(set(map(float, model.flags.admin_omega.values()))) > 1
+    optimizer = torch.optim.Adam(p for p in model.parameters() if p.requires_grad)
+    for _ in range(2):
+        step(model)
+        optimizer.step()
+    after = named_omegas(model)
+    assert [name for name in before if not torch.equal(before[name], after[name])] == []
+    assert not any(omega.requires_grad for omega in after.values())
+
+
+def test_frozen_at_one_is_plain_post_ln_bit_for_bit():
+    scaled, plain = adaptive(freeze_omega=True), build(init_type="default")
+    assert not any(omega.requires_grad for omega in named_omegas(scaled).values())
+    for model in (scaled, plain):
+        optimizer = torch.optim.Adam(p for p in model.parameters() if p.requires_grad)
+        for _ in range(3):
+            step(model)
+            optimizer.step()
+            optimizer.zero_grad()
+    trained = dict(scaled.named_parameters())
+    for name, weight in plain.named_parameters():
+        assert torch.equal(weight, trained[name]), name
+
+
 def test_a_model_whose_profile_nobody_read_is_refused(tmp_path):
     model = build(init_type="adaptive", admin_profile=str(tmp_path / "p"))
     with pytest.raises(AdminError, match="--init-type adaptive: .*\n.*profile_omega") as error:
