@@ -45,8 +45,8 @@ OURS = {
     "trace": f"{AUTO} --trace-interval 1 --log-format json",
     "freeze-first-omega, xavier-ffn": f"{AUTO} --freeze-first-omega --xavier-ffn "
     f"--share-decoder-input-output-embed",
-    "count-padding, freeze-omega, profile elsewhere": f"{AUTO} --admin-count-padding --freeze-omega "
-    f"--admin-profile {{folder}}/here.profile",
+    "count-padding, freeze-omega, profile elsewhere": f"{AUTO} --admin-count-padding "
+    f"--freeze-omega --admin-profile {{folder}}/here.profile",
     "tiny architecture": f"{AUTO} --arch admin_transformer_iwslt_de_en --decoder-embed-dim 16 "
     f"--decoder-ffn-embed-dim 32",
 }

@@ -7,6 +7,8 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -15,10 +17,13 @@ from hypothesis import strategies as st
 from admin_fairseq.errors import AdminError
 from admin_fairseq.experiments import recipe as recipes
 from admin_fairseq.experiments.runs import batch, children, command, outcome, record, restart, runs
+from admin_fairseq.experiments.runs.checks import check
 from admin_fairseq.experiments.runs.settings import Settings
 from admin_fairseq.files import locked
 from admin_fairseq.init_types import METHODS
+from admin_fairseq.profile.file import save
 from tests.helpers import REPOSITORY
+from tests.profiles import made_up
 
 FOLDER = recipes.RECIPES
 DATA = "\n[data]\nsource = en\ntarget = de\nlowercase = no\n"
@@ -241,6 +246,39 @@ def test_seeds_share_the_profile_of_the_first(tmp_path):
         record.flag_of(words, "--seed") == "1111"
         and record.flag_of(words, "--init-type") == "adaptive-profiling"
     )
+
+
+def test_a_profile_of_ones_own_is_taken_and_none_is_measured(tmp_path):
+    recipe = published_recipe("iwslt14_de-en", tmp_path)
+    own = str(tmp_path / "shuffled-{seed}.profile")
+    cell = Settings("adaptive", "6-6", 2, "data", profile=own)
+    assert cell.variant() == "profile=shuffled"
+    assert command.profile_of(recipe, cell, tmp_path / "run") == tmp_path / "shuffled-2.profile"
+    with pytest.raises(AdminError, match="--profile .*shuffled-2.profile: no such profile"):
+        check(recipe, cell)
+    with pytest.raises(AdminError, match="--profile: --init-type deepnet has no omegas"):
+        check(recipe, replace(cell, init_type="deepnet"))
+    save(made_up(), tmp_path / "all mixed 2.profile")
+    with pytest.raises(AdminError, match="all mixed 2.profile: its name .* without spaces"):
+        check(recipe, replace(cell, profile=own.replace("shuffled-", "all mixed ")))
+
+
+@pytest.mark.subprocess
+def test_dry_run_with_a_profile_of_ones_own(tiny):
+    for seed in (1, 2):
+        save(made_up(), tiny / f"mine-{seed}.profile")
+    flags = ("--data", "data", "--cpu", "--init-types", "admin", "--dry-run")
+    out = script("sweep.sh", tiny, "tiny.ini", *flags, "--profile", "mine-{seed}.profile").stdout
+    lines = [line for line in out.splitlines() if line.startswith("fairseq-train")]
+    assert [record.flag_of(line.split(), "--admin-profile") for line in lines] == [
+        str(tiny / "mine-1.profile"),
+        str(tiny / "mine-2.profile"),
+    ]
+    assert "adaptive-profiling" not in out
+    assert {Path(record.flag_of(line.split(), "--save-dir")).name for line in lines} == {
+        "adaptive-2-2-seed1-profilemine",
+        "adaptive-2-2-seed2-profilemine",
+    }
 
 
 def test_everything_wrong_in_a_recipe_is_said_at_once(tmp_path):

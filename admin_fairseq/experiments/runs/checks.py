@@ -4,7 +4,9 @@ from pathlib import Path
 
 from ...errors import AdminError, raise_all
 from ...init_types import METHODS, find_method
+from ...profile import file as profile_file
 from ..recipe import RECIPES, Recipe
+from .command import profile_of
 from .settings import Settings
 from .unigram import is_mmap
 
@@ -57,6 +59,7 @@ def check(recipe: Recipe, settings: Settings) -> None:
     if settings.no_warmup and recipe.get("training", "no-warmup-updates") is None:
         problems.append("--no-warmup: the recipe has no no-warmup-updates")
     problems += _wrong_data(recipe, settings)
+    problems += _wrong_profile(recipe, settings)
     for word in settings.extra:
         if word.split("=")[0] in _RESERVED:
             problems.append(
@@ -82,6 +85,24 @@ def _wrong_data(recipe: Recipe, settings: Settings) -> list[str]:
         return [
             f"--data {settings.data}: is not of --dataset-impl mmap, so that a run could not be "
             "judged at its end; prepare it with fairseq-preprocess's default"
+        ]
+    return []
+
+
+def _wrong_profile(recipe: Recipe, settings: Settings) -> list[str]:
+    if not settings.profile:
+        return []
+    try:
+        path = profile_of(recipe, settings, Path())
+        if path is None:
+            return [f"--profile: --init-type {settings.init_type} has no omegas to take from one"]
+        profile_file.load(path)
+    except AdminError as error:
+        return [f"--profile {error}"]
+    # results.tsv's variant is divided at spaces
+    if len(settings.profile_name().split()) != 1:
+        return [
+            f"--profile {path}: its name becomes part of the run's: give it one, without spaces"
         ]
     return []
 

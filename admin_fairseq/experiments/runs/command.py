@@ -225,9 +225,14 @@ def profile_name(recipe: Recipe, settings: Settings) -> str:
 
 
 def profile_of(recipe: Recipe, settings: Settings, folder: Path) -> Optional[Path]:
-    """Return the path of a run's profile, beside its folder; None for methods without one."""
+    """Return the path of a run's profile: the one that was named, or else beside its folder.
+
+    None for methods without one.
+    """
     if not find_method(settings.init_type).needs_profile:
         return None
+    if settings.profile:
+        return Path(settings.profile.replace("{seed}", str(settings.seed)))
     return folder.parent / "profiles" / profile_name(recipe, settings)
 
 

@@ -32,6 +32,13 @@ def add_common(command: ArgumentParser, many_runs: bool = False) -> None:
         command.add_argument("--lr", default="", help="another peak rate than the recipe's")
     command.add_argument("--beta2", default="", help="another beta2 than the recipe's")
     command.add_argument(
+        "--profile",
+        default="",
+        metavar="PATH",
+        help="take Admin's omegas from this profile, measured or edited elsewhere, and measure "
+        "none; {seed} in it stands for the run's seed",
+    )
+    command.add_argument(
         "--updates",
         type=int,
         default=0,
@@ -147,6 +154,7 @@ def make_settings(
         fast=args.fast,
         lr=lr,
         beta2=args.beta2,
+        profile=args.profile and str(Path(args.profile).resolve()),
         extra=args.extra,
     )
 

@@ -77,7 +77,7 @@ def finish(
         return _train_beside(launched, folder, node_rank, environment)
     with locked(folder / "lock", ENDING, in_use) as lock:
         remember(folder, recipe, settings, words)
-        if profile is not None:
+        if profile is not None and not settings.profile:
             _measure(recipe, settings, profile)
         restore_last(folder)
         crash, told = _train(launched, folder, lock, environment)

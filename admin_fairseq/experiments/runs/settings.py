@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Optional
 
 
@@ -20,6 +21,8 @@ class Settings:
         fast: whether the plugin's fast criterion, optimizer and layers are taken; None for the
             recipe's choice.
         lr: the peak learning rate, as text; empty for the recipe's. So is ``beta2``.
+        profile: the path of a profile whose omegas are taken, ``{seed}`` in it for the run's seed;
+            empty for one that is measured.
         extra: more flags of fairseq-train.
     """
 
@@ -37,6 +40,7 @@ class Settings:
     fast: Optional[bool] = None
     lr: str = ""
     beta2: str = ""
+    profile: str = ""
     extra: list[str] = field(default_factory=list)
 
     @property
@@ -54,11 +58,16 @@ class Settings:
             "beta2": self.beta2,
             "tokens": self.tokens_per_update,
             "updates": self.updates,
+            "profile": self.profile_name(),
         }
         for name, value in changed.items():
             if value:
                 parts.append(f"{name}={value}")
         return " ".join(parts + self.extra)
+
+    def profile_name(self) -> str:
+        """Return what a named profile is called: its file's name, without ending and seed."""
+        return Path(self.profile).stem.replace("{seed}", "").strip("-._")
 
     def name(self) -> str:
         """Return the name of the run's folder."""

@@ -77,7 +77,7 @@ def show(recipe: Recipe, settings: Settings, folder: Path, args: Namespace) -> N
     """Print the commands of a run."""
     print(f"# {command.batch_of(recipe, settings).describe()}")
     profile = command.profile_of(recipe, settings, folder)
-    if profile is not None:
+    if profile is not None and not settings.profile:
         words = command.fairseq_train(recipe, settings, profile.parent, profile, stage="profile")
         print(_on_gpus(1, settings) + shlex.join(words))
     words = command.fairseq_train(recipe, settings, folder, profile)
