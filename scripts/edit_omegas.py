@@ -1,7 +1,7 @@
 """Other omegas than the measured ones, in the profile of a model: to ask which of them matter.
 
-``admin-fairseq train`` and ``sweep`` train from such a profile with ``--profile OUT``. Variances stay
-as they were measured: fairseq-train then warns that omegas do not follow from them, as it should.
+``admin-fairseq train`` and ``sweep`` train from such a profile with ``--profile OUT``. Variances
+stay as they were measured: fairseq-train then warns that omegas do not follow from them.
 """
 
 import argparse
