@@ -19,11 +19,12 @@ Row = dict[str, Any]  # column -> value; None for an empty cell
 
 
 class Column(NamedTuple):
-    """What a column holds: its kind (text, depth, int or float), and whether it must be filled."""
+    """What a column holds: text, depth, int, float or curve; and whether it must be filled."""
 
     kind: str
     help: str
     required: bool = False
+    is_new: bool = False  # files of older releases lack it
 
 
 # empty cells: not measured, or it does not apply
@@ -52,6 +53,7 @@ COLUMNS = {
     "hardware": Column("text", "devices that it was trained on"),
     "commit": Column("text", "of this repository; + after it: files differed"),
     "versions": Column("text", "of what results depend on"),
+    "curve": Column("curve", "validation losses, update:bits, in order", is_new=True),
 }
 MEASURES = {
     "bleu": "tokenised BLEU",
@@ -90,6 +92,8 @@ def _line(row: Row) -> str:
     cells = []
     for name in COLUMNS:
         value = row.get(name)
+        if value is not None and COLUMNS[name].kind == "curve":
+            value = " ".join(f"{update}:{bits:g}" for update, bits in value)
         # white space separates columns and lines
         cells.append("" if value is None else " ".join(str(value).split()))
     return "\t".join(cells)
@@ -138,7 +142,7 @@ def _parse(lines: Sequence[str], path: StrPath) -> list[Row]:
 
 def _wrong_header(header: Sequence[str]) -> str:
     """Return what is wrong with a header; empty if nothing is."""
-    missing = [name for name in COLUMNS if name not in header]
+    missing = [name for name in COLUMNS if name not in header and not COLUMNS[name].is_new]
     extra = [name for name in header if name not in COLUMNS]
     if not header:
         return "it is empty"
@@ -152,7 +156,7 @@ def _wrong_header(header: Sequence[str]) -> str:
 
 
 def _read_row(number: int, cells: dict[str, str], problems: list[str]) -> Row:
-    row = {}
+    row = dict.fromkeys(COLUMNS)
     for name, cell in cells.items():
         try:
             row[name] = _cell(COLUMNS[name], cell)
@@ -172,7 +176,14 @@ def _cell(column: Column, cell: str) -> Any:
         return _number(cell, int, "an integer")
     if column.kind == "float":
         return _number(cell, float, "a number")
+    if column.kind == "curve":
+        return [_point(word) for word in cell.split()]
     return cell
+
+
+def _point(word: str) -> tuple[int, float]:
+    update, _, bits = word.partition(":")
+    return _number(update, int, "an update"), _number(bits, float, "a loss")
 
 
 def _number(cell: str, kind: type, name: str) -> Any:

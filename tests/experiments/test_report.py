@@ -316,6 +316,62 @@ def test_runs_at_several_rates(tmp_path):
     assert "## Learning rates" in text and "**1.60 ± 0.14**" in text
 
 
+def test_each_method_at_its_best_rate(tmp_path):
+    rows = rate_rows(tmp_path)
+    # a third rate with one seed: its mean of one is not compared with means of two
+    for rate, bits in (("2e-3", 1.6), ("4e-3", 1.4)):
+        write_log(tmp_path, rate, [(5, 1.65), (10, bits)])
+        rows.append(
+            full_row(
+                rate, "adaptive", 1, None, valid_nll=bits, variant=f"lr={rate} updates=400",
+                diverged=None if rate == "2e-3" else "x",
+            )
+        )  # fmt: skip
+    results.append(tmp_path / "results.tsv", rows)
+    known = sections.Results.of(tmp_path / "results.tsv")
+    (found,) = rates.collect(known.rows, {})
+    assert found.best("adaptive") == 0.001, "1.5 with seed 1, where 2e-3 has 1.6"
+    assert found.best("default") is None and found.least_bad("default") == 0.001
+    section = rates.best_section(found, known)
+    assert section.key.variant == (
+        "best of the learning rates: Post-LN 0.001, Admin 0.001; updates=400"
+    )
+    assert [(line.method, line.seeds, line.diverged) for line in section.lines] == [
+        ("default", (1, 2), 2),
+        ("adaptive", (1, 2), 0),
+    ]
+    assert section.common_loss == 1.7 and set(section.curves) == {
+        f"{name} 6-6 seed {seed}" for name in ("Post-LN", "Admin") for seed in (1, 2)
+    }
+    write_report(tmp_path / "results.tsv", tmp_path / "out")
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert text.index("Variant A: best of the learning rates") < text.index("Variant B: lr=1e-3")
+
+
+def test_a_report_of_results_alone_has_the_curves(tmp_path, caplog):
+    rows = rate_rows(tmp_path)
+    curve = [(5, 3.25), (10, 1.5)]
+    gone = full_row("gone", "pre-ln", 1, None, valid_nll=1.5, variant="updates=400", curve=curve)
+    results.append(tmp_path / "results.tsv", [*rows, gone])
+    read = results.read(tmp_path / "results.tsv")
+    assert read[-1]["curve"] == curve and read[0]["curve"] is None
+    assert curves.read_curves(read, tmp_path)["gone"] == curve and not caplog.text
+    text = (tmp_path / "results.tsv").read_text()
+    (tmp_path / "results.tsv").write_text(text.replace("5:3.25", "5:x 3:"))
+    with pytest.raises(AdminError, match="line 10, column curve: 'x' is not a loss"):
+        results.read(tmp_path / "results.tsv")
+
+
+def test_tables_of_older_releases_have_no_curves(tmp_path):
+    rate_rows(tmp_path)
+    lines = (tmp_path / "results.tsv").read_text().splitlines()
+    cut = "\n".join(line.rpartition("\t")[0] for line in lines) + "\n"
+    (tmp_path / "results.tsv").write_text(cut)
+    assert (
+        lines[0].endswith("\tcurve") and results.read(tmp_path / "results.tsv")[0]["curve"] is None
+    )
+
+
 def test_the_recipes_own_rate_counts_and_one_rate_is_no_table(tmp_path):
     rows = rate_rows(tmp_path)
     one = [row for row in rows if "1e-3" in row["variant"]]

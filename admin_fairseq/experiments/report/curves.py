@@ -20,14 +20,16 @@ NO_LOG = "no log"
 def read_curves(rows: Iterable[Row], folder: Path) -> dict[str, Curve]:
     """Return run -> its validation curve; a run without one is left out, with a warning.
 
+    It is the log's, or where the run is gone the one that results.tsv itself holds.
+
     Args:
         folder: what the names of the runs are relative to: the folder of results.tsv.
     """
     curves: dict[str, Curve] = {}
     # a run has a row for each test set, and one curve
-    for run in dict.fromkeys(row["run"] for row in rows):
+    for run, kept in {row["run"]: row["curve"] for row in rows}.items():
         log = folder / run / "train.log"
-        curve = read_curve(log)
+        curve = read_curve(log) or kept
         if curve:
             curves[run] = curve
         else:

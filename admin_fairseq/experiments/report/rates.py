@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Optional
 
 from ..recipe import TO_TRAIN, read_recipe
+from .sections import Key, Results, Section
 from .tables import Row, canonical, label, mean_sd, place_of
 
 _RATE = re.compile(r"(?:^| )lr=(\S+)")
@@ -23,22 +24,66 @@ class Rates:
 
     Attributes:
         title: what they have in common, as text.
+        others: what the variants have in common beside the rate, as text.
         rates: peak learning rates, ascending.
         runs: method -> rate -> the rows of its seeds.
     """
 
     title: str
+    others: str
     rates: tuple[float, ...]
     runs: Mapping[str, Mapping[float, Sequence[Row]]]
 
     def best(self, method: str) -> Optional[float]:
-        """Return the rate with the lowest mean loss of those at which no seed diverged."""
-        means = {}
-        for rate, rows in self.runs[method].items():
-            losses = [row["valid_nll"] for row in rows if row["valid_nll"] is not None]
-            if losses and not any(row["diverged"] for row in rows):
-                means[rate] = statistics.mean(losses)
-        return min(means, key=lambda rate: means[rate]) if means else None
+        """Return the rate with the lowest mean loss of those at which no seed diverged.
+
+        Over the seeds that were run at all of them: one that was run at the best rate alone says
+        nothing of the others.
+        """
+        return _lowest(self.runs[method])
+
+    def least_bad(self, method: str) -> Optional[float]:
+        """Return the best rate; where a run diverged at every rate, that of the lowest loss."""
+        best = self.best(method)
+        return _lowest(self.runs[method], diverged=True) if best is None else best
+
+
+def _lowest(runs: Mapping[float, Sequence[Row]], diverged: bool = False) -> Optional[float]:
+    """Return the rate with the lowest mean loss; with ``diverged``, of runs that diverged too."""
+    sound = {}
+    for rate, rows in runs.items():
+        losses = {row["seed"]: row["valid_nll"] for row in rows if row["valid_nll"] is not None}
+        if losses and (diverged or not any(row["diverged"] for row in rows)):
+            sound[rate] = losses
+    if not sound:
+        return None
+    common = set.intersection(*(set(losses) for losses in sound.values()))
+    means = {}
+    for rate, losses in sound.items():
+        seeds = common or set(losses)
+        means[rate] = statistics.mean(losses[seed] for seed in seeds)
+    return min(means, key=lambda rate: means[rate])
+
+
+def best_section(found: Rates, known: Results) -> Section:
+    """Return each method at its own best rate as one table, with all that belongs to it."""
+    rows: list[Row] = []
+    chosen = []
+    for method, runs in found.runs.items():
+        rate = found.least_bad(method)
+        if rate is not None:
+            rows += runs[rate]
+            chosen.append(f"{label(method)} {rate:g}")
+    first = rows[0]
+    sound = [row for row in rows if not row["diverged"]] or rows
+    # what a reader must know of each run, whichever rate it has
+    shared = {
+        name: "; ".join(sorted({row[name] for row in sound if row[name]}))
+        for name in ("averaged", "decoding")
+    }
+    variant = f"best of the learning rates: {', '.join(chosen)}; {found.others}".rstrip("; ")
+    key = Key(first["data"], variant, first["subset"], shared["averaged"], shared["decoding"])
+    return known.section(key, rows)
 
 
 def collect(rows: Sequence[Row], recipes: Mapping[str, Path]) -> list[Rates]:
@@ -64,7 +109,7 @@ def collect(rows: Sequence[Row], recipes: Mapping[str, Path]) -> list[Rates]:
         rates = sorted({rate for of_method in runs.values() for rate in of_method})
         if len(rates) > 1:
             ordered = {method: runs[method] for method in sorted(runs, key=place_of)}
-            found.append(Rates(", ".join(filter(None, key)), tuple(rates), ordered))
+            found.append(Rates(", ".join(filter(None, key)), key[-1], tuple(rates), ordered))
     return found
 
 

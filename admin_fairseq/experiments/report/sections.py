@@ -57,31 +57,55 @@ def build(path: Union[str, Path], recipes: Union[str, Path, None] = None) -> lis
     Raises:
         AdminError: if results.tsv or a recipe cannot be read, or there are no results.
     """
-    rows = results.read(path)
-    if not rows:
-        raise AdminError(f"{path}: no results in it yet: admin-fairseq evaluate writes them")
-    folder = Path(path).resolve().parent
-    files = find_recipes(recipes)
-    # once for all tables: a run is in one for each test set
-    known = curves.read_curves(rows, folder)
-    sections = []
-    for key, mine in group(rows).items():
+    return Results.of(path, recipes).sections()
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a report is made of.
+
+    Attributes:
+        rows: of results.tsv, at least one.
+        folder: its folder, which the names of runs are relative to.
+        files: name -> recipe file.
+        curves: run -> its validation curve.
+    """
+
+    rows: list[Row]
+    folder: Path
+    files: dict[str, Path]
+    curves: dict[str, curves.Curve]
+
+    @classmethod
+    def of(cls, path: Union[str, Path], recipes: Union[str, Path, None] = None) -> "Results":
+        """Read a results.tsv; arguments and errors are those of :func:`build`."""
+        rows = results.read(path)
+        if not rows:
+            raise AdminError(f"{path}: no results in it yet: admin-fairseq evaluate writes them")
+        folder = Path(path).resolve().parent
+        # once for all tables: a run is in one for each test set
+        return cls(rows, folder, find_recipes(recipes), curves.read_curves(rows, folder))
+
+    def sections(self) -> list[Section]:
+        """Return a section for each table of :func:`group`."""
+        return [self.section(key, mine) for key, mine in group(self.rows).items()]
+
+    def section(self, key: Key, mine: Sequence[Row]) -> Section:
+        """Return one table of some of the rows, and all that belongs to it."""
         # the papers' numbers are of the recipe as it stands, on its first test set
         papers = {}
         if key.subset == "test" and not key.variant:
-            papers = find_published(key.data, files)
-        common_loss = curves.find_common_loss(mine, known)
-        updates = curves.updates_to(common_loss, mine, known)
-        section = Section(
+            papers = find_published(key.data, self.files)
+        common_loss = curves.find_common_loss(mine, self.curves)
+        updates = curves.updates_to(common_loss, mine, self.curves)
+        return Section(
             key=key,
             lines=make_lines(mine, papers, updates),
             common_loss=common_loss,
-            comparisons=significance.compare(mine, folder),
-            curves=curves.name_curves(mine, known),
+            comparisons=significance.compare(mine, self.folder),
+            curves=curves.name_curves(mine, self.curves),
             facts=_facts(key, mine),
         )
-        sections.append(section)
-    return sections
 
 
 def group(rows: Sequence[Row]) -> dict[Key, list[Row]]:

@@ -9,10 +9,9 @@ from typing import Union
 
 from ...errors import AdminError
 from ...files import replacing
-from .. import results
 from . import csv_lines, curves, html_page, latex, markdown, rates
 from .document import compose
-from .sections import Key, Section, build, find_recipes
+from .sections import Key, Results, Section
 
 logger = logging.getLogger(__name__)
 
@@ -30,8 +29,10 @@ def write_report(
     Raises:
         AdminError: if results.tsv is damaged or holds nothing, or ``out`` cannot be written.
     """
-    sections = build(path, recipes)
-    at_rates = rates.collect(results.read(path), find_recipes(recipes))
+    known = Results.of(path, recipes)
+    at_rates = rates.collect(known.rows, known.files)
+    # first: there methods are compared as they should be
+    sections = [rates.best_section(found, known) for found in at_rates] + known.sections()
     out = Path(out)
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -154,6 +154,8 @@ def _facts(folder: Path, run: dict[str, Any], ended: Outcome, table: Path) -> Ro
     for _, bits in log.curve[-1:]:
         if math.isfinite(bits):
             row["valid_nll"] = round(bits, 4)
+    # a report of results.tsv alone, without the runs, has their curves
+    row["curve"] = [(update, round(bits, 4)) for update, bits in log.curve if math.isfinite(bits)]
     return row
 
 
