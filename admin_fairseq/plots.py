@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -94,6 +95,55 @@ def draw_rates(
     axis.set_ylabel("final validation nll per token (bits)")
     axis.set_ylim(bottom=0)
     legend_below(axis)
+
+
+def draw_heatmaps(
+    panels: Mapping[str, Sequence[Sequence[tuple[float | None, str]]]],
+    ticks: tuple[Sequence[str], Sequence[str]],
+    labels: tuple[str, str],
+    colour_label: str,
+) -> Figure:
+    """Draw tables as heatmaps with the same colours, at most four side by side.
+
+    Args:
+        panels: title -> rows, from the bottom up, of cells: a value and what is written over it; a
+            cell without a value is grey if something is written there, and else empty.
+        ticks: of the columns and of the rows.
+        labels: of both axes.
+        colour_label: what the values are.
+    """
+    from matplotlib.colors import ListedColormap
+
+    columns = min(4, len(panels))
+    lines = math.ceil(len(panels) / columns)
+    figure, axes = new_figure(lines, columns, width=2.6, height=2.3)
+    every = [axis for line in axes for axis in line]
+    known = [value for rows in panels.values() for row in rows for value, _ in row if value]
+    low, high = (min(known), max(known)) if known else (0.0, 1.0)
+    image = None
+    for axis, (title, rows) in zip(every, panels.items()):
+        failed = [[1.0 if text and value is None else math.nan for value, text in r] for r in rows]
+        axis.imshow(failed, cmap=ListedColormap(["#d9d9d9"]), origin="lower", aspect="auto")
+        values = [[math.nan if value is None else value for value, _ in row] for row in rows]
+        image = axis.imshow(
+            values, cmap="viridis_r", vmin=low, vmax=high, origin="lower", aspect="auto"
+        )
+        for y, row in enumerate(rows):
+            for x, (value, text) in enumerate(row):
+                # the colour map is dark at its high end
+                dark = value is not None and value > low + 0.45 * (high - low)
+                colour = "white" if dark else "black"
+                axis.text(x, y, text, ha="center", va="center", fontsize=7, color=colour)
+        for of_axis, of_ticks in ((axis.xaxis, ticks[0]), (axis.yaxis, ticks[1])):
+            of_axis.set_ticks(range(len(of_ticks)), of_ticks)
+        axis.set_xlabel(labels[0])
+        axis.set_ylabel(labels[1])
+        axis.set_title(title, fontsize=9)
+    for axis in every[len(panels) :]:
+        axis.axis("off")
+    if image is not None:
+        figure.colorbar(image, ax=every, label=colour_label, shrink=0.8)
+    return figure
 
 
 def draw_curves(

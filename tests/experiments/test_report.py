@@ -11,7 +11,15 @@ from admin_fairseq.errors import AdminError
 from admin_fairseq.experiments import results
 from admin_fairseq.experiments.published import Published
 from admin_fairseq.experiments.recipe import RECIPES, read_published
-from admin_fairseq.experiments.report import curves, document, rates, sections, significance, tables
+from admin_fairseq.experiments.report import (
+    curves,
+    document,
+    no_warmup,
+    rates,
+    sections,
+    significance,
+    tables,
+)
 from admin_fairseq.experiments.report.write import write_report
 from admin_fairseq.logs import read_generation
 from tests.experiments.report_runs import full_row, row, write_log, write_run, write_table
@@ -380,3 +388,67 @@ def test_the_recipes_own_rate_counts_and_one_rate_is_no_table(tmp_path):
     assert not rates.collect([*one, plain], {})
     (found,) = rates.collect([*one, plain], sections.find_recipes())
     assert found.rates == (0.0007, 0.001)
+
+
+def grid_rows():
+    """Without warm-up, a depth, two methods, two optimizers, rates x beta2; some diverged."""
+    losses = {"default": None, "adaptive": 2.0}
+    rows = []
+    for init_type, loss in losses.items():
+        for extra in ("", " --optimizer radam"):
+            for rate in ("1e-3", "3e-4"):
+                for beta2 in ("0.98", "0.999"):
+                    for seed in (1, 2):
+                        diverged = loss is None or (rate, beta2, seed) == ("1e-3", "0.999", 2)
+                        bits = 6.5 if diverged else loss + seed / 10 + (rate == "3e-4")
+                        variant = f"no-warmup lr={rate} beta2={beta2} updates=40{extra}"
+                        name = f"{init_type}{extra}{rate}{beta2}{seed}"
+                        rows.append(
+                            full_row(
+                                name, init_type, seed, None, valid_nll=bits, variant=variant,
+                                diverged="x" if diverged else None,
+                            )
+                        )  # fmt: skip
+    return rows
+
+
+def test_runs_without_warm_up_are_a_grid(tmp_path):
+    results.append(tmp_path / "results.tsv", grid_rows())
+    rows = results.read(tmp_path / "results.tsv")
+    assert rates.collect(rows, {}) == [], "a grid is no table of rates"
+    (grid,) = no_warmup.collect(rows)
+    assert grid.title == "iwslt14_de-en, test, no-warmup, updates=40"
+    assert grid.rates == (0.0003, 0.001) and grid.beta2s == (0.98, 0.999)
+    assert list(grid.runs) == [
+        "6-6 Post-LN",
+        "6-6 Admin",
+        "6-6 Post-LN optimizer radam",
+        "6-6 Admin optimizer radam",
+    ]
+    for place, of_place in grid.runs["6-6 Admin"].items():
+        assert [row["seed"] for row in of_place] == [1, 2]
+        for cell in of_place:
+            assert f"lr={place[0]:.0e} ".replace("e-0", "e-") in cell["variant"]
+            assert f"beta2={place[1]:g} " in cell["variant"]
+    table = document.grid_table(grid)
+    shown = [[f"*{cell.text}*" if cell.bold else cell.text for cell in row] for row in table.rows]
+    assert shown[:4] == [
+        ["6-6 Post-LN", "0.98", "2 of 2 diverged", "2 of 2 diverged"],
+        ["6-6 Post-LN", "0.999", "2 of 2 diverged", "2 of 2 diverged"],
+        ["6-6 Admin", "0.98", "3.15 ± 0.07", "*2.15 ± 0.07*"],
+        ["6-6 Admin", "0.999", "3.15 ± 0.07", "2.10; 1 of 2 diverged"],
+    ]
+    write_report(tmp_path / "results.tsv", tmp_path / "out")
+    assert (tmp_path / "out" / "no-warmup-1.png").read_bytes().startswith(b"\x89PNG")
+    assert "## Without warm-up" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_a_grid_in_which_everything_diverged_can_be_drawn(tmp_path):
+    rows = [row for row in grid_rows() if row["init_type"] == "default"]
+    results.append(tmp_path / "results.tsv", rows)
+    write_report(tmp_path / "results.tsv", tmp_path / "out")
+    assert (tmp_path / "out" / "no-warmup-1.png").stat().st_size > 1000
+    # neither a number, nor in a grid
+    rows[0]["variant"], rows[1]["variant"] = "no-warmup lr=x beta2=0.9", "lr=1 beta2=2"
+    assert [no_warmup.place_in_grid(row) for row in rows[:2]] == [None, None]
+    assert no_warmup.place_in_grid(rows[2]) == (0.001, 0.999)

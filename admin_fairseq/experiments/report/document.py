@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from string import ascii_uppercase
 from typing import Union
 
+from .no_warmup import Grid, mean_loss
 from .rates import Rates
 from .rates import cell as rate_cell
 from .sections import Key, Section
@@ -31,6 +32,10 @@ RATES = (
     "Final validation nll per token in bits, against the peak learning rate: mean over seeds ± "
     "sample standard deviation, of the runs that did not diverge. Bold: the best rate of a method, "
     "of those at which no run diverged."
+)
+NO_WARMUP = (
+    "Final validation nll per token in bits of runs without warm-up, over peak learning rate and "
+    "beta2: mean over the seeds that did not diverge. Bold: the best of a model, where no seed did."
 )
 UPDATES = "updates to the common loss"
 
@@ -90,6 +95,7 @@ def compose(
     sections: Sequence[Section],
     pictures: Mapping[Key, str],
     rates: Sequence[tuple[Rates, str]] = (),
+    grids: Sequence[tuple[Grid, str]] = (),
 ) -> list[Block]:
     """Return the report as blocks.
 
@@ -97,6 +103,7 @@ def compose(
         sections: of the report, in order.
         pictures: the file names of the learning curves, for the sections that have some.
         rates: runs at several learning rates, each with the file name of its figure.
+        grids: runs without warm-up, each with the file name of its figure.
     """
     letters = _name_variants(sections)
     titles = {section.key: title(section.key, letters) for section in sections}
@@ -112,6 +119,12 @@ def compose(
     for found, picture in rates:
         blocks += [Heading(3, found.title), rates_table(found)]
         blocks.append(Picture(picture, f"Learning rates: {found.title}"))
+
+    if grids:
+        blocks += [Heading(2, "Without warm-up"), Paragraph(NO_WARMUP)]
+    for grid, picture in grids:
+        blocks += [Heading(3, grid.title), grid_table(grid)]
+        blocks.append(Picture(picture, f"Without warm-up: {grid.title}"))
 
     tested = [section for section in sections if section.comparisons]
     if tested:
@@ -244,6 +257,27 @@ def rates_table(found: Rates) -> Table:
         rows.append(row)
     columns = ["method", *(f"{rate:g}" for rate in found.rates), "seeds"]
     return Table(f"Learning rates: {found.title}", columns, rows)
+
+
+def grid_table(grid: Grid) -> Table:
+    """Return a grid without warm-up as a table: a line for each model and beta2."""
+    rows = []
+    for panel, runs in grid.runs.items():
+        means = {}
+        for place, of_place in runs.items():
+            if not any(row["diverged"] for row in of_place):
+                means[place] = mean_loss(of_place)
+        best = min((mean for mean in means.values() if mean is not None), default=None)
+        for beta2 in grid.beta2s:
+            row = [Cell(panel), Cell(f"{beta2:g}")]
+            for rate in grid.rates:
+                of_place = runs.get((rate, beta2))
+                mean = means.get((rate, beta2))
+                is_best = mean is not None and mean == best
+                row.append(Cell(rate_cell(of_place) if of_place else "", is_best))
+            rows.append(row)
+    columns = ["model", "beta2", *(f"{rate:g}" for rate in grid.rates)]
+    return Table(f"Without warm-up: {grid.title}", columns, rows)
 
 
 def significance_table(comparisons: Sequence[Comparison], name: str) -> Table:

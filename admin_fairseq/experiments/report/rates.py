@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Optional
 
 from ..recipe import TO_TRAIN, read_recipe
+from .no_warmup import place_in_grid
 from .sections import Key, Results, Section
 from .tables import Row, canonical, label, mean_sd, place_of
 
@@ -98,7 +99,8 @@ def collect(rows: Sequence[Row], recipes: Mapping[str, Path]) -> list[Rates]:
     for row in rows:
         variant = row["variant"] or ""
         rate = _rate_of(row, variant, recipes, known)
-        if rate is None:
+        # those of a grid have a figure of their own
+        if rate is None or place_in_grid(row) is not None:
             continue
         others = " ".join(_RATE.sub("", variant).split())
         key: tuple[str, ...] = (row["data"], row["depth"], row["subset"], others)

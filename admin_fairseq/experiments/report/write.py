@@ -3,17 +3,18 @@
 import hashlib
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Union
+from typing import TypeVar, Union
 
 from ...errors import AdminError
 from ...files import replacing
-from . import csv_lines, curves, html_page, latex, markdown, rates
+from . import csv_lines, curves, html_page, latex, markdown, no_warmup, rates
 from .document import compose
 from .sections import Key, Results, Section
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 def write_report(
@@ -38,7 +39,12 @@ def write_report(
         out.mkdir(parents=True, exist_ok=True)
         # before the texts: the HTML page holds the pictures themselves
         pictures = _draw_curves(sections, out)
-        blocks = compose(sections, pictures, _draw_rates(at_rates, out))
+        blocks = compose(
+            sections,
+            pictures,
+            _draw_all("rates", at_rates, rates.draw, out),
+            _draw_all("no-warmup", no_warmup.collect(known.rows), no_warmup.draw, out),
+        )
         texts = {
             "report.md": markdown.render(blocks),
             "report.html": html_page.render(blocks, out),
@@ -62,12 +68,15 @@ def _draw_curves(sections: Sequence[Section], out: Path) -> dict[Key, str]:
     return pictures
 
 
-def _draw_rates(found: Sequence[rates.Rates], out: Path) -> list[tuple[rates.Rates, str]]:
+def _draw_all(
+    name: str, found: Sequence[T], draw: Callable[[Path, T], None], out: Path
+) -> list[tuple[T, str]]:
+    """Draw each of ``found`` into a file, ``rates-1.png``; return it with the file's name."""
     pictures = []
-    for number, of_recipe in enumerate(found, 1):
-        name = f"rates-{number}.png"
-        rates.draw(out / name, of_recipe)
-        pictures.append((of_recipe, name))
+    for number, one in enumerate(found, 1):
+        picture = f"{name}-{number}.png"
+        draw(out / picture, one)
+        pictures.append((one, picture))
     return pictures
 
 

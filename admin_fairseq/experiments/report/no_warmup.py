@@ -1,0 +1,125 @@
+"""Runs without warm-up over rates and beta2: who trains where, as a table and as a heatmap.
+
+The grid of ``admin-fairseq sweep --no-warmup-grid`` (Liu et al., EMNLP 2020, section 5.4, trains
+without warm-up over such a grid). A run that diverged is a cross, whatever its last loss.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .tables import Row, canonical, label, place_of
+
+_CHOICE = re.compile(r"(?:^| )(lr|beta2)=(\S+)")
+_WORD = "no-warmup"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The runs without warm-up of one recipe and test set.
+
+    Attributes:
+        title: what they have in common, as text.
+        rates: peak learning rates, ascending; so are ``beta2s``.
+        runs: panel -> (rate, beta2) -> the rows of its seeds. A panel is a depth, a method and what
+            else differs, such as the optimizer.
+    """
+
+    title: str
+    rates: tuple[float, ...]
+    beta2s: tuple[float, ...]
+    runs: Mapping[str, Mapping[tuple[float, float], Sequence[Row]]]
+
+
+def place_in_grid(row: Row) -> tuple[float, float] | None:
+    """Return rate and beta2 of a run without warm-up; None for all other runs."""
+    variant = row["variant"] or ""
+    chosen = dict(_CHOICE.findall(variant))
+    # the first word, as train and sweep write it
+    if variant.partition(" ")[0] != _WORD or len(chosen) < 2:
+        return None
+    try:
+        return float(chosen["lr"]), float(chosen["beta2"])
+    except ValueError:
+        return None
+
+
+def collect(rows: Sequence[Row]) -> list[Grid]:
+    """Return the rows of runs without warm-up, a grid for each recipe and test set."""
+    groups: dict[tuple[str, str], dict[tuple[str, str, str], list[tuple[float, float, Row]]]] = {}
+    for row in rows:
+        place = place_in_grid(row)
+        if place is None:
+            continue
+        rate, beta2 = place
+        others = " ".join(_CHOICE.sub("", row["variant"]).split()[1:])
+        panel = (row["depth"], others, canonical(row["init_type"]))
+        panels = groups.setdefault((row["data"], row["subset"]), {})
+        panels.setdefault(panel, []).append((rate, beta2, row))
+    return [_make_grid(key, panels) for key, panels in groups.items()]
+
+
+def _make_grid(
+    key: tuple[str, str], panels: Mapping[tuple[str, str, str], list[tuple[float, float, Row]]]
+) -> Grid:
+    cells = [cell for of_panel in panels.values() for cell in of_panel]
+    # what all have is said once, in the title
+    words = [others.split() for _, others, _ in panels]
+    shared = [word for word in words[0] if all(word in other for other in words)]
+    runs: dict[str, dict[tuple[float, float], list[Row]]] = {}
+    for depth, others, method in sorted(panels, key=_order):
+        own = [word.lstrip("-") for word in others.split() if word not in shared]
+        name = " ".join([depth, label(method), *own])
+        for rate, beta2, row in panels[depth, others, method]:
+            runs.setdefault(name, {}).setdefault((rate, beta2), []).append(row)
+    return Grid(
+        title=", ".join([*key, _WORD, *shared]),
+        rates=tuple(sorted({rate for rate, _, _ in cells})),
+        beta2s=tuple(sorted({beta2 for _, beta2, _ in cells})),
+        runs=runs,
+    )
+
+
+def _order(panel: tuple[str, str, str]) -> tuple[list[int], str, int]:
+    depth, others, method = panel
+    return [int(layers) for layers in depth.split("-")], others, place_of(method)
+
+
+def mean_loss(rows: Sequence[Row]) -> float | None:
+    """Return the mean final validation loss, in bits, of the runs that did not diverge."""
+    losses = [row["valid_nll"] for row in rows if not row["diverged"]]
+    known = [loss for loss in losses if loss is not None]
+    return statistics.mean(known) if known else None
+
+
+def draw(path: Path, grid: Grid) -> None:
+    """Draw a heatmap of each panel into a PNG file: rate to the right, beta2 up."""
+    # matplotlib takes longer to import than a report without figures takes to write
+    from ... import plots
+
+    panels: dict[str, list[list[tuple[float | None, str]]]] = {}
+    for name, runs in grid.runs.items():
+        panels[name] = []
+        for beta2 in grid.beta2s:
+            line: list[tuple[float | None, str]] = []
+            for rate in grid.rates:
+                rows = runs.get((rate, beta2), [])
+                loss = mean_loss(rows)
+                failed = sum(bool(row["diverged"]) for row in rows)
+                text = "" if loss is None else f"{loss:.2f}"
+                if failed:
+                    text = "\n".join(filter(None, [text, f"x {failed} of {len(rows)}"]))
+                line.append((loss, text))
+            panels[name].append(line)
+    ticks = [f"{rate:g}" for rate in grid.rates], [f"{beta2:g}" for beta2 in grid.beta2s]
+    figure = plots.draw_heatmaps(
+        panels,
+        ticks,
+        ("peak learning rate", r"$\beta_2$"),
+        "final validation nll (bits; x: diverged)",
+    )
+    plots.write_figure(figure, path)
