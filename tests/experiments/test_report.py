@@ -19,6 +19,7 @@ from admin_fairseq.experiments.report import (
     sections,
     significance,
     tables,
+    variants,
 )
 from admin_fairseq.experiments.report.write import write_report
 from admin_fairseq.logs import read_generation
@@ -452,3 +453,40 @@ def test_a_grid_in_which_everything_diverged_can_be_drawn(tmp_path):
     rows[0]["variant"], rows[1]["variant"] = "no-warmup lr=x beta2=0.9", "lr=1 beta2=2"
     assert [no_warmup.place_in_grid(row) for row in rows[:2]] == [None, None]
     assert no_warmup.place_in_grid(rows[2]) == (0.001, 0.999)
+
+
+def variant_rows():
+    losses = {
+        "lr=1e-3 updates=40": (1.0, 1.2, 1.1),
+        "lr=1e-3 updates=40 profile=shuffled": (1.5, 1.5, None),
+        "lr=1e-3 updates=40 --freeze-omega": (1.1, 1.1, 6.0),
+    }
+    rows = []
+    for variant, of_seeds in losses.items():
+        for seed, bits in enumerate(of_seeds, 1):
+            diverged = "x" if bits is None or bits > 5 else None
+            more = dict(valid_nll=bits, variant=variant, diverged=diverged)
+            rows.append(full_row(f"{variant}{seed}", "adaptive", seed, None, **more))
+    return rows
+
+
+def test_variants_of_a_method_side_by_side(tmp_path):
+    rows = variant_rows()
+    other = full_row("o", "default", 1, None, valid_nll=6.0, variant="lr=1e-3 updates=40")
+    # the first of many words comes last, wherever it stands in the file
+    results.append(tmp_path / "results.tsv", [*rows[3:], *rows[:3], other])
+    (found,) = variants.collect(results.read(tmp_path / "results.tsv"))
+    assert found.title == "iwslt14_de-en, 6-6, test, lr=1e-3, updates=40"
+    table = document.variants_table(found)
+    assert [[cell.text for cell in row] for row in table.rows] == [
+        ["Admin", "no other change", "1.10 ± 0.10", "", "1 2 3", "0 of 3"],
+        ["Admin", "profile=shuffled", "1.50 ± 0.00 (2 of 3)", "0.40 ± 0.14", "1 2 3", "1 of 3"],
+        ["Admin", "--freeze-omega", "1.10 ± 0.00 (2 of 3)", "1.63 ± 2.83", "1 2 3", "1 of 3"],
+    ]
+    write_report(tmp_path / "results.tsv", tmp_path / "out")
+    assert "## Variants" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_rates_and_grids_are_no_variants(tmp_path):
+    assert variants.collect(rate_rows(tmp_path)) == []
+    assert variants.collect(grid_rows()) == []

@@ -13,7 +13,8 @@ from .rates import Rates
 from .rates import cell as rate_cell
 from .sections import Key, Section
 from .significance import SAMPLES, Comparison, at_floor, format_p
-from .tables import MEASURES, Line, find_best, label
+from .tables import MEASURES, Line, find_best, label, mean_sd
+from .variants import Variants
 
 MEANS = (
     "Means are over the seeds that did not diverge; ± is the sample standard deviation. "
@@ -36,6 +37,11 @@ RATES = (
 NO_WARMUP = (
     "Final validation nll per token in bits of runs without warm-up, over peak learning rate and "
     "beta2: mean over the seeds that did not diverge. Bold: the best of a model, where no seed did."
+)
+VARIANTS = (
+    "One line a variant of a method; the first of each has the fewest changes. Difference: of the "
+    "final validation loss to the first's, in bits, mean over the seeds that both have ± sample "
+    "standard deviation, runs that diverged included."
 )
 UPDATES = "updates to the common loss"
 
@@ -96,6 +102,7 @@ def compose(
     pictures: Mapping[Key, str],
     rates: Sequence[tuple[Rates, str]] = (),
     grids: Sequence[tuple[Grid, str]] = (),
+    variants: Sequence[Variants] = (),
 ) -> list[Block]:
     """Return the report as blocks.
 
@@ -104,6 +111,7 @@ def compose(
         pictures: the file names of the learning curves, for the sections that have some.
         rates: runs at several learning rates, each with the file name of its figure.
         grids: runs without warm-up, each with the file name of its figure.
+        variants: methods that were run in several.
     """
     letters = _name_variants(sections)
     titles = {section.key: title(section.key, letters) for section in sections}
@@ -119,6 +127,11 @@ def compose(
     for found, picture in rates:
         blocks += [Heading(3, found.title), rates_table(found)]
         blocks.append(Picture(picture, f"Learning rates: {found.title}"))
+
+    if variants:
+        blocks += [Heading(2, "Variants"), Paragraph(VARIANTS)]
+    for of_recipe in variants:
+        blocks += [Heading(3, of_recipe.title), variants_table(of_recipe)]
 
     if grids:
         blocks += [Heading(2, "Without warm-up"), Paragraph(NO_WARMUP)]
@@ -259,6 +272,26 @@ def rates_table(found: Rates) -> Table:
     return Table(f"Learning rates: {found.title}", columns, rows)
 
 
+def variants_table(found: Variants) -> Table:
+    """Return the variants of methods as a table. Measures that nobody has are left out."""
+    measures = {}
+    for column, heading in MEASURES.items():
+        if any(line.means[column].values for _, line, _ in found.lines):
+            measures[column] = heading
+    rows = []
+    for variant, line, differences in found.lines:
+        row = [label(line.method), variant or "no other change"]
+        row += [str(line.means[column]) for column in measures]
+        row += [
+            "" if differences is None else mean_sd(differences),
+            " ".join(str(seed) for seed in line.seeds),
+            f"{line.diverged} of {len(line.seeds)}",
+        ]
+        rows.append([Cell(text) for text in row])
+    columns = ["method", "variant", *measures.values(), "difference, bits", "seeds", "diverged"]
+    return Table(f"Variants: {found.title}", columns, rows)
+
+
 def grid_table(grid: Grid) -> Table:
     """Return a grid without warm-up as a table: a line for each model and beta2."""
     rows = []
@@ -271,10 +304,10 @@ def grid_table(grid: Grid) -> Table:
         for beta2 in grid.beta2s:
             row = [Cell(panel), Cell(f"{beta2:g}")]
             for rate in grid.rates:
-                of_place = runs.get((rate, beta2))
+                here = runs.get((rate, beta2), ())
                 mean = means.get((rate, beta2))
                 is_best = mean is not None and mean == best
-                row.append(Cell(rate_cell(of_place) if of_place else "", is_best))
+                row.append(Cell(rate_cell(here) if here else "", is_best))
             rows.append(row)
     columns = ["model", "beta2", *(f"{rate:g}" for rate in grid.rates)]
     return Table(f"Without warm-up: {grid.title}", columns, rows)

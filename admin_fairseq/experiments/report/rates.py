@@ -102,7 +102,7 @@ def collect(rows: Sequence[Row], recipes: Mapping[str, Path]) -> list[Rates]:
         # those of a grid have a figure of their own
         if rate is None or place_in_grid(row) is not None:
             continue
-        others = " ".join(_RATE.sub("", variant).split())
+        others = without_rate(variant)
         key: tuple[str, ...] = (row["data"], row["depth"], row["subset"], others)
         methods = groups.setdefault(key, {})
         methods.setdefault(canonical(row["init_type"]), {}).setdefault(rate, []).append(row)
@@ -113,6 +113,11 @@ def collect(rows: Sequence[Row], recipes: Mapping[str, Path]) -> list[Rates]:
             ordered = {method: runs[method] for method in sorted(runs, key=place_of)}
             found.append(Rates(", ".join(filter(None, key)), key[-1], tuple(rates), ordered))
     return found
+
+
+def without_rate(variant: str) -> str:
+    """Return a variant without its peak learning rate."""
+    return " ".join(_RATE.sub("", variant).split())
 
 
 def _rate_of(

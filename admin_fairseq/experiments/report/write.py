@@ -9,7 +9,7 @@ from typing import TypeVar, Union
 
 from ...errors import AdminError
 from ...files import replacing
-from . import csv_lines, curves, html_page, latex, markdown, no_warmup, rates
+from . import csv_lines, curves, html_page, latex, markdown, no_warmup, rates, variants
 from .document import compose
 from .sections import Key, Results, Section
 
@@ -44,6 +44,7 @@ def write_report(
             pictures,
             _draw_all("rates", at_rates, rates.draw, out),
             _draw_all("no-warmup", no_warmup.collect(known.rows), no_warmup.draw, out),
+            variants.collect(known.rows),
         )
         texts = {
             "report.md": markdown.render(blocks),

@@ -1,0 +1,70 @@
+"""Variants of one method side by side, as an ablation needs them: each against the plainest.
+
+A section of its own has each variant alone, beside other methods. Here a line is a variant, and the
+loss of its seeds stands beside that of the same seeds in the variant with the fewest changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from .no_warmup import place_in_grid
+from .rates import without_rate
+from .tables import Line, Row, canonical, make_lines, place_of
+
+
+@dataclass(frozen=True)
+class Variants:
+    """The variants of the methods of one recipe, depth and test set.
+
+    Attributes:
+        title: what they have in common, as text.
+        lines: (variant without what all share, its line, differences of the loss): in bits, of each
+            seed that the plainest variant of the method has too; None of the plainest.
+    """
+
+    title: str
+    lines: list[tuple[str, Line, list[float] | None]]
+
+
+def collect(rows: Sequence[Row]) -> list[Variants]:
+    """Return the methods that were run in variants which differ in more than rate and beta2."""
+    groups: dict[tuple[str, str, str], dict[str, dict[str, list[Row]]]] = {}
+    for row in rows:
+        if place_in_grid(row) is None:
+            methods = groups.setdefault((row["data"], row["depth"], row["subset"]), {})
+            of_method = methods.setdefault(canonical(row["init_type"]), {})
+            of_method.setdefault(row["variant"] or "", []).append(row)
+    found = []
+    for key, methods in groups.items():
+        several = {
+            method: variants
+            for method, variants in sorted(methods.items(), key=lambda item: place_of(item[0]))
+            if len({without_rate(variant) for variant in variants}) > 1
+        }
+        if several:
+            words = [v.split() for variants in several.values() for v in variants]
+            shared = [word for word in words[0] if all(word in other for other in words)]
+            lines = [line for v in several.values() for line in _lines(v, shared)]
+            found.append(Variants(", ".join([*key, *shared]), lines))
+    return found
+
+
+def _lines(
+    variants: dict[str, list[Row]], shared: Sequence[str]
+) -> Iterator[tuple[str, Line, list[float] | None]]:
+    # sorted is stable: variants of as many words stay in the order of results.tsv
+    ordered = sorted(variants, key=lambda variant: len(variant.split()))
+    plainest = {row["seed"]: row["valid_nll"] for row in variants[ordered[0]]}
+    for variant in ordered:
+        rows = variants[variant]
+        (line,) = make_lines(rows, {}, {})
+        own = " ".join(word for word in variant.split() if word not in shared)
+        differences = None
+        if variant != ordered[0]:
+            pairs = [(row["valid_nll"], plainest.get(row["seed"])) for row in rows]
+            differences = [
+                loss - before for loss, before in pairs if loss is not None and before is not None
+            ]
+        yield own, line, differences
