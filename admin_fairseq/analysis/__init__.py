@@ -4,7 +4,7 @@ Probes look at the residual sites of any model here, and of stock fairseq ``tran
 in float64, with dropout off unless asked. Read the modules in this order:
 
 1. ``words``          what ``--models`` takes: methods, checkpoints, pairs of checkpoints
-2. ``subject``        flags and words -> data, batch, models; ``pairs``: two checkpoints of a training
+2. ``subject``        flags and words -> data, batch, models; ``pairs``: two checkpoints of one run
 3. ``probe``          one forward pass -> what enters every site; which weights belong to it
 4. ``dependency``     which branches an output is made of (beta)
 5. ``output_change``  how far the last output moves when weights do; ``growth``: laws of depth

@@ -48,7 +48,7 @@ def _draw_histograms(axis: Axes, rows: Sequence[Row], title: str, first: int) ->
         counts = Counter(_bin(norm) for norm in norms if norm > 0)
         axis.stairs([counts[number] for number in range(first, 0)], edges, label=label, **look)
         if 0 in norms:
-            title += f"\nof {len(norms)} {what}s {norms.count(0)} are 0"
+            title += f"\n{norms.count(0)} of {len(norms)} {what}s are 0"
     axis.set_xscale("log")
     axis.set_xlim(edges[0], edges[-1])
     plots.integer_ticks(axis.yaxis)
