@@ -219,7 +219,8 @@ def _run_grow_vocabulary(args: Namespace) -> None:
 def _add_analyze(commands: Any) -> None:
     # its flags are those of fairseq-train as well: ``analysis.command`` parses them
     commands.add_parser(
-        "analyze", help="look at a model: dependency, output-change, gradients, stability, trace"
+        "analyze",
+        help="look at a model: dependency, output-change, gradients, updates, stability, trace",
     )
 
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from ..errors import AdminError
 from ..files import is_special
 from . import figures, tables, trace
-from .words import method_words, parse_models
+from .words import method_words, parse_models, parse_pairs
 
 logger = logging.getLogger(__name__)
 
@@ -24,11 +24,13 @@ MEASURED = {
     "dependency": "which branches each output is made of (beta), as heatmaps",
     "output-change": "how far the last output moves when weights do, against depth",
     "gradients": "gradient norms by residual site and by layer, at one step",
-    "stability": "why does it diverge? All of these on one model, with advice",
+    "updates": "how far weights moved between two checkpoints, against their gradients",
+    "stability": "why does it diverge? Dependency, output change, gradients, with advice",
 }
 TRACE_HELP = "draw what --trace-interval logged during training: omega, beta and gradients by site"
 REDRAW_HELP = "draw figures again from the numbers that an analysis saved"
 DEPTHS = (1, 2, 3, 6, 12, 24, 48, 100)
+_PAIR = "LABEL=BEFORE,AFTER"
 _ENDINGS = re.compile(r"\.(tsv|json|png|pdf)$")
 
 
@@ -53,7 +55,9 @@ def main(argv: Sequence[str]) -> int:
     if kind == "redraw":
         return _redraw(argv)
     options, words = _measuring_parser(kind).parse_known_args(argv[1:])
-    options.models = parse_models(options.models) if options.models else None
+    if options.models:
+        parse = parse_pairs if kind == "updates" else parse_models
+        options.models = parse(options.models)
     _check_numbers(options)
     options.out = _checked_prefix(options.out)
 
@@ -78,9 +82,10 @@ def _kinds_parser() -> ArgumentParser:
 def _measuring_parser(kind: str) -> ArgumentParser:
     """Return the parser of the flags that fairseq-train does not have."""
     purpose = MEASURED[kind]
+    models = f"--models {_PAIR} ..." if kind == "updates" else "[--models WORD ...]"
     parser = ArgumentParser(
         prog=f"admin-fairseq analyze {kind}",
-        usage="%(prog)s DATA-BIN [--models WORD ...] [--out PREFIX] [...] [flags of fairseq-train]",
+        usage=f"%(prog)s DATA-BIN {models} [--out PREFIX] [...] [flags of fairseq-train]",
         description=f"{purpose[0].upper()}{purpose[1:]}. Takes all flags of fairseq-train, and "
         "reads those of the architecture (default: admin_transformer; a checkpoint has its own), "
         "the batch (--max-tokens, default 1024; --train-subset), the criterion (default: fairseq's "
@@ -88,14 +93,7 @@ def _measuring_parser(kind: str) -> ArgumentParser:
         # else --seed, which is fairseq-train's, would be short for our --seeds
         allow_abbrev=False,
     )
-    default = "six of them" if kind == "output-change" else "what --init-type says"
-    parser.add_argument(
-        "--models",
-        nargs="+",
-        metavar="WORD",
-        help=f"checkpoints, or methods at their first step: {', '.join(method_words())}; "
-        f"LABEL=WORD names one (default: {default})",
-    )
+    _add_models(parser, kind)
     parser.add_argument(
         "--out",
         default=kind,
@@ -115,6 +113,28 @@ def _measuring_parser(kind: str) -> ArgumentParser:
     if kind == "output-change":
         _add_sweep(parser)
     return parser
+
+
+def _add_models(parser: ArgumentParser, kind: str) -> None:
+    if kind == "updates":
+        parser.add_argument(
+            "--models",
+            nargs="+",
+            required=True,
+            metavar=_PAIR,
+            help="pairs of checkpoints, each of one training, the earlier first; the gradient is "
+            "that of the earlier. Paths may hold commas: a word is split at the one that has a "
+            "file on both sides",
+        )
+        return
+    default = "six of them" if kind == "output-change" else "what --init-type says"
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        metavar="WORD",
+        help=f"checkpoints, or methods at their first step: {', '.join(method_words())}; "
+        f"LABEL=WORD names one (default: {default})",
+    )
 
 
 def _add_sweep(parser: ArgumentParser) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -25,7 +25,7 @@ Row = dict[str, Any]
 
 @contextlib.contextmanager
 def backward(
-    model: nn.Module,
+    model: Any,
     sample: Mapping[str, Any],
     criterion: Any,
     dropout: bool = False,
@@ -35,7 +35,13 @@ def backward(
 
     Yields:
         The loss, in nats a token. Afterwards no weight has a gradient.
+
+    Raises:
+        AdminError: if the criterion does not fit the model.
     """
+    softmax = getattr(model.decoder, "adaptive_softmax", None)
+    if softmax is not None and not isinstance(criterion, AdaptiveLoss):
+        raise AdminError("the model has an adaptive softmax: its loss is --criterion adaptive_loss")
     model.zero_grad(set_to_none=True)
     try:
         with probe.dropout_mode(model, dropout, seed), torch.enable_grad():
@@ -75,9 +81,6 @@ def gradient_norms(
         AdminError: if the loss or a gradient is not finite, or the criterion does not fit the
             model.
     """
-    softmax = getattr(model.decoder, "adaptive_softmax", None)
-    if softmax is not None and not isinstance(criterion, AdaptiveLoss):
-        raise AdminError("the model has an adaptive softmax: its loss is --criterion adaptive_loss")
     sites: list[probe.Site] = []
     for of_stack in probe.sites_of(model).values():
         sites += of_stack
@@ -88,7 +91,8 @@ def gradient_norms(
             hooks.callback(handle.remove)
         with backward(model, sample, criterion, dropout, seed) as loss:
             rows = [_norms_of_site(site, sums.get(site.name)) for site in sites]
-    _check_finite(loss, rows)
+    norms = [row[name] for row in rows for name in ("weights", "output")]
+    check_finite([loss, *norms])
     layers = by_layer(rows)
     for row in rows:
         row["layer_weights"] = layers[row["stack"], row["layer"]]
@@ -113,12 +117,12 @@ def _norms_of_site(site: probe.Site, total: Tensor | None) -> Row:
         "stack": site.stack,
         "layer": site.layer,
         "site": site.name,
-        "weights": _norm(weight.grad for weight in site.matrices),
-        "output": _norm([None if total is None else total.grad]),
+        "weights": norm(weight.grad for weight in site.matrices),
+        "output": norm([None if total is None else total.grad]),
     }
 
 
-def _norm(tensors: Iterable[Tensor | None]) -> float:
+def norm(tensors: Iterable[Tensor | None]) -> float:
     """Return the length of all the tensors' elements together."""
     square = 0.0
     for x in tensors:
@@ -127,10 +131,15 @@ def _norm(tensors: Iterable[Tensor | None]) -> float:
     return math.sqrt(square)
 
 
-def _check_finite(loss: float, rows: Sequence[Row]) -> None:
-    values = [loss]
-    for row in rows:
-        values += [row["weights"], row["output"]]
+def check_finite(values: Iterable[float]) -> None:
+    """Refuse to go on with NaN or infinity.
+
+    Args:
+        values: the loss, and norms of gradients.
+
+    Raises:
+        AdminError: if one of them is not finite.
+    """
     if not all(math.isfinite(value) for value in values):
         raise AdminError(
             "gradients: they are not finite; 'admin-fairseq analyze stability' says where it begins"

@@ -15,7 +15,7 @@ from typing import Any
 from ..errors import AdminError
 from ..init_types import method_of
 from ..sites import STACKS
-from . import dependency, gradients, growth, output_change, stability, subject
+from . import dependency, gradients, growth, output_change, pairs, stability, subject, updates
 from .findings import format_report
 from .words import is_method, method_word
 
@@ -147,6 +147,51 @@ def _run_gradients(options: Namespace, args: Namespace, task: Any, sample: Sampl
     return rows, summary
 
 
+def _run_updates(options: Namespace, args: Namespace, task: Any, sample: Sample) -> Result:
+    """Measure how far the weights of every pair moved, and their gradients at the earlier one.
+
+    Raises:
+        AdminError: if no weight matrix of a branch moved.
+    """
+    criterion = subject.build_criterion(args, task)
+    rows: Rows = []
+    summary: dict[str, Any] = {}
+    for name, (before, after) in options.models.items():
+        model, later, numbers = pairs.build_pair(before, after, args, task)
+        loss, found = updates.update_norms(
+            model, later, sample, criterion, options.with_dropout, args.seed
+        )
+        if not any(row["update"] for row in found):
+            raise AdminError(f"{after}: no weight matrix of a branch differs from {before}")
+        rows += [{"model": name, **row} for row in found]
+        summary[name] = {"loss": loss, "updates": numbers}
+        first, last = ("?" if number is None else number for number in numbers)
+        print(f"{name}, updates {first} to {last}: loss {loss:.3f} nats a token at the earlier")
+        for stack in STACKS:
+            of_stack = [row for row in found if row["stack"] == stack]
+            summary[name][stack] = _summarise_updates(of_stack)
+            _print_updates(stack, len(of_stack), **summary[name][stack])
+    return rows, summary
+
+
+def _summarise_updates(rows: Rows) -> dict[str, Any]:
+    """Return how unbalanced both norms of a stack are, and how much one goes with the other."""
+    norms = {what: [row[what] for row in rows] for what in updates.NORMS}
+    found: dict[str, Any] = {what: updates.balance(values) for what, values in norms.items()}
+    found["rank correlation"] = updates.rank_correlation(*norms.values())
+    return found
+
+
+def _print_updates(stack: str, matrices: int, **found: Any) -> None:
+    for what in updates.NORMS:
+        balance = found[what]
+        ratios = [f"{name} {balance[name]:.3g}" for name in ("largest/smallest", "largest/median")]
+        zeros = f" of those that are not 0 ({balance['zeros']} are)" if balance["zeros"] else ""
+        print(f"   {stack}, {what + ':':<9} {', '.join(ratios)}{zeros}")
+    correlation = found["rank correlation"]
+    print(f"   {stack}, rank correlation of the two over {matrices} matrices: {correlation:.2f}")
+
+
 def _run_stability(options: Namespace, args: Namespace, task: Any, sample: Sample) -> Result:
     """Examine one model, and say what stands out.
 
@@ -192,5 +237,6 @@ KINDS: dict[str, Callable[[Namespace, Namespace, Any, Sample], Result]] = {
     "dependency": _run_dependency,
     "output-change": _run_output_change,
     "gradients": _run_gradients,
+    "updates": _run_updates,
     "stability": _run_stability,
 }

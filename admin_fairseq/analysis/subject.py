@@ -196,6 +196,11 @@ def build_model(
         methods = ", ".join(method_words())
         raise AdminError(f"--models {word}: no such checkpoint, and no method ({methods})")
     # widened afterwards: weights are drawn in float32, as a training draws them
+    return to_look_at(model, args)
+
+
+def to_look_at(model: Any, args: Namespace) -> Any:
+    """Put a model into float64 and evaluation mode, on the run's device."""
     model = model.double().eval()
     return model.cuda() if _uses_cuda(args) else model
 

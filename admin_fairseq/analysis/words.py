@@ -1,4 +1,4 @@
-"""The words of ``--models``: methods at their first step, and checkpoints."""
+"""The words of ``--models``: methods at their first step, checkpoints, and pairs of these."""
 
 from __future__ import annotations
 
@@ -60,6 +60,58 @@ def parse_models(words: Sequence[str]) -> dict[str, str]:
         found[label] = word
     raise_all("--models:", problems)
     return found
+
+
+def parse_pairs(words: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Return ``{label: (before, after)}`` of the words ``LABEL=BEFORE,AFTER``.
+
+    Paths may hold commas: a word is split at the one that has a file on both sides.
+
+    Raises:
+        AdminError: listing every word that does not name two checkpoints, and labels that are the
+            same.
+    """
+    found: dict[str, tuple[str, str]] = {}
+    problems = []
+    for given in words:
+        label, equals, paths = given.partition("=")
+        splits = [(paths[:i], paths[i + 1 :]) for i, sign in enumerate(paths) if sign == ","]
+        pairs = [pair for pair in splits if all(map(os.path.exists, pair))]
+        if not label or not equals:
+            problems.append(f"{given}: has no label; it must be LABEL=BEFORE,AFTER")
+        elif label in found:
+            problems.append(f"{label}: twice")
+        elif len(pairs) != 1:
+            problems.append(f"{given}: {_why_no_pair(paths, splits, pairs)}")
+        elif os.path.samefile(*pairs[0]):
+            problems.append(f"{given}: both are one file")
+        else:
+            found[label] = pairs[0]
+    raise_all("--models:", problems)
+    return found
+
+
+def _why_no_pair(
+    paths: str, splits: Sequence[tuple[str, str]], pairs: Sequence[tuple[str, str]]
+) -> str:
+    """Return what keeps a word from naming two checkpoints.
+
+    Args:
+        paths: what stands after the equals sign.
+        splits: it, split at every comma.
+        pairs: those whose both sides exist.
+    """
+    if pairs:
+        return "several of its commas have a file on both sides; use paths with fewer"
+    methods = [word for word in paths.split(",") if is_method(word)]
+    if methods:
+        return f"{methods[0]} is a method; an update is between two checkpoints, BEFORE,AFTER"
+    if not splits:
+        return "it must be LABEL=BEFORE,AFTER, with a comma between two checkpoints"
+    if len(splits) == 1:
+        missing = [path or "''" for path in splits[0] if not os.path.exists(path)]
+        return f"no such checkpoint: {' and '.join(missing)}"
+    return "none of its commas has a file on both sides"
 
 
 def _label(word: str, words: Sequence[str]) -> str:

@@ -16,13 +16,14 @@
 from .assemble import assemble, cfg_of
 from .dictionaries import load_dictionary, task_of
 from .output import check_output
-from .read import State, load_checkpoint, mapped, own_copy, read, save_checkpoint
+from .read import State, load_checkpoint, mapped, own_copy, read, save_checkpoint, updates_of
 from .rebuild import (
     check_architecture,
     construct,
     rebuild,
     rebuild_and_rename,
     restore,
+    restore_state,
     stored_args,
     whole,
 )
@@ -45,8 +46,10 @@ __all__ = [
     "rebuild",
     "rebuild_and_rename",
     "restore",
+    "restore_state",
     "save_checkpoint",
     "stored_args",
     "task_of",
+    "updates_of",
     "whole",
 ]

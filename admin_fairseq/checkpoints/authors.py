@@ -33,7 +33,7 @@ from ..sites import CROSS_ATTENTION, FEED_FORWARD, SELF_ATTENTION, STACKS, stack
 from ..weights import Weights
 from .assemble import assemble, cfg_of
 from .output import check_output
-from .read import State, load_checkpoint, save_checkpoint
+from .read import State, load_checkpoint, save_checkpoint, updates_of
 from .rebuild import rebuild_and_rename
 
 logger = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ def import_checkpoint(path: str, output: str, force: bool = False) -> None:
     state = read(path)
     args = _our_args(state.get("args"), path)
     _, weights = rebuild_and_rename(args, _our_weights(state["model"], args), path)
-    updates = _updates(state)
+    updates = updates_of(state) or 0
     kept = assemble(cfg_of(args), weights, [{"num_updates": updates}])
     save_checkpoint(kept, output)
     logger.info(
@@ -135,11 +135,6 @@ def _our_args(theirs: Any, path: str) -> Namespace:
     options.complete(args)
     ARCH_CONFIG_REGISTRY[args.arch](args)
     return args
-
-
-def _updates(state: State) -> int:
-    history = state.get("optimizer_history") or [{}]
-    return history[-1].get("num_updates", 0)
 
 
 def _problems_of_sizes(given: dict[str, Any]) -> list[str]:

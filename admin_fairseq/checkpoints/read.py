@@ -136,6 +136,13 @@ def _load(path: str, in_file: bool) -> Any:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
+def updates_of(state: State) -> Optional[int]:
+    """Return after how many updates a checkpoint was written; None if it does not say."""
+    history = state.get("optimizer_history") or [{}]
+    updates = history[-1].get("num_updates")
+    return updates if type(updates) is int else None
+
+
 def save_checkpoint(state: State, path: str) -> None:
     """Write a checkpoint atomically: whole or not at all.
 

@@ -36,7 +36,11 @@ def restore(path: str, task: Any) -> BaseFairseqModel:
     Raises:
         AdminError: naming ``path`` and what is wrong with it.
     """
-    state = load_checkpoint(path, finite=False)
+    return restore_state(load_checkpoint(path, finite=False), path, task)
+
+
+def restore_state(state: State, path: str, task: Any) -> BaseFairseqModel:
+    """Do what :func:`restore` does, from what ``path`` holds."""
     return rebuild(whole(stored_args(state, path)), state["model"], path, task)
 
 

@@ -1,6 +1,8 @@
 """The probes: against slow references, exact identities, published values and the theory."""
 
+import copy
 import math
+import re
 import statistics
 
 import numpy as np
@@ -10,7 +12,15 @@ from fairseq.criterions.cross_entropy import CrossEntropyCriterion
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from admin_fairseq.analysis import dependency, gradients, growth, output_change, probe, stability
+from admin_fairseq.analysis import (
+    dependency,
+    gradients,
+    growth,
+    output_change,
+    probe,
+    stability,
+    updates,
+)
 from admin_fairseq.analysis.findings import format_report
 from admin_fairseq.errors import AdminError
 from admin_fairseq.profile.fill import apply_profile
@@ -375,6 +385,130 @@ def test_gradients_vanish_in_the_decoder_of_deep_post_ln_only():
     assert all(value < 10 for key, value in spreads.items() if key != ("post-ln", "decoder")), (
         spreads
     )
+
+
+# updates
+
+
+MATRIX = re.compile(
+    r"((encoder|decoder)\.layers\.\d+)\."
+    r"(self_attn|encoder_attn|fc1|fc2)(?:\.[qkv]_proj|\.out_proj)?\.weight"
+)
+SITE_OF = {"self_attn": "self_attn", "encoder_attn": "encoder_attn", "fc1": "ffn", "fc2": "ffn"}
+
+
+def stepped(model, sample, optimizer, **settings):
+    """The model after one step of an optimizer on a batch."""
+    later = copy.deepcopy(model)
+    loss, size, _ = CRITERION(later, sample)
+    (loss / size).backward()
+    optimizer(later.parameters(), **settings).step()
+    return later
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_update_norms_against_plain_loops(name):
+    model, sample = make(name, trained=True), batch()
+    later = stepped(model, sample, torch.optim.SGD, lr=0.7, weight_decay=0.2).float()
+    loss, rows = updates.update_norms(model, later, sample, CRITERION)
+    assert all(weight.grad is None for weight in model.parameters())
+
+    log_probs = torch.log_softmax(model(**sample["net_input"])[0].float(), -1)
+    nll = -log_probs.gather(-1, sample["target"][..., None])[..., 0][sample["target"].ne(1)].mean()
+    assert loss == pytest.approx(float(nll), rel=1e-6)
+    before, after = model.state_dict(), later.state_dict()
+    expected = {}
+    for key, weight in model.named_parameters():
+        match = MATRIX.fullmatch(key)
+        if match is None:
+            continue
+        (gradient,) = torch.autograd.grad(nll, weight, retain_graph=True)
+        w, w_after = before[key].flatten().tolist(), after[key].flatten().tolist()
+        expected[key] = {
+            "site": f"{match[1]}.{SITE_OF[match[3]]}_residual",
+            "stack": match[2],
+            "gradient": math.sqrt(math.fsum(g**2 for g in gradient.flatten().tolist())),
+            "update": math.sqrt(math.fsum((b - a) ** 2 for a, b in zip(w, w_after))),
+            "weight": math.sqrt(math.fsum(a**2 for a in w)),
+        }
+    assert {row["matrix"] for row in rows} == set(expected) and len(rows) == len(expected)
+    for row in rows:
+        mine = expected[row["matrix"]]
+        assert (row["site"], row["stack"]) == (mine["site"], mine["stack"])
+        assert row["site"].startswith(f"{row['stack']}.layers.{row['layer']}.")
+        for what in ("gradient", "update", "weight"):
+            assert row[what] == pytest.approx(mine[what], rel=1e-5) and row[what] > 0
+            if what != "weight":
+                unit = max(one[what] for one in expected.values())
+                assert row[f"relative_{what}"] == pytest.approx(mine[what] / unit, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_plain_sgd_moves_weights_as_far_as_their_gradients_are_long(name):
+    model, sample = make(name, trained=True), batch()
+    later = stepped(model, sample, torch.optim.SGD, lr=0.1)
+    _, rows = updates.update_norms(model, later, sample, CRITERION)
+    for row in rows:
+        assert row["update"] == pytest.approx(0.1 * row["gradient"], rel=1e-9)
+        assert row["relative_update"] == pytest.approx(row["relative_gradient"], rel=1e-9)
+    norms = [[row[what] for row in rows] for what in updates.NORMS]
+    of_gradients, of_updates = (updates.balance(values) for values in norms)
+    assert of_updates == pytest.approx(of_gradients) and of_gradients["largest/smallest"] > 1.5
+    assert updates.rank_correlation(*norms) == pytest.approx(1)
+
+
+def test_the_first_step_of_adam_knows_no_gradient_but_its_sign():
+    """The papers' finding at its plainest: gradients of Post-LN are unbalanced, updates are not."""
+    flags, sample = dict(layers=(1, 12), dim=32, xavier_ffn=True), batch(sentences=8)
+    model = make("post-ln", **flags)
+    later = stepped(model, sample, torch.optim.Adam, lr=1e-3, eps=1e-30)
+    _, rows = updates.update_norms(model, later, sample, CRITERION)
+    for row in rows:
+        # weights of units that the batch never wakes have no gradient, and stay
+        moved = int(later.get_parameter(row["matrix"]).grad.count_nonzero())
+        assert row["update"] == pytest.approx(1e-3 * math.sqrt(moved), rel=1e-6)
+    found = [[row[what] for row in rows if row["stack"] == "decoder"] for what in updates.NORMS]
+    of_gradients, of_updates = (updates.balance(values) for values in found)
+    assert of_gradients["largest/smallest"] > 20 and of_updates["largest/smallest"] < 1.5
+
+
+def test_gradients_of_zero_have_no_ratio_and_no_place():
+    """ReZero's branches at the first step, where nothing that is drawn or printed may break."""
+    model = make("rezero")
+    _, rows = updates.update_norms(model, make("rezero", seed=2), batch(), CRITERION)
+    assert {row["relative_gradient"] for row in rows} == {0.0}
+    assert max(row["relative_update"] for row in rows) == 1
+    found = updates.balance([row["gradient"] for row in rows])
+    assert math.isnan(found["largest/smallest"]) and found["zeros"] == len(rows)
+    assert updates.balance([0.0, 8.0, 2.0, 1.0]) == {
+        "largest/smallest": 8.0,
+        "largest/median": 4.0,
+        "zeros": 1,
+    }
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=2, max_size=12))
+def test_rank_correlation_by_counting(pairs):
+    """Against ranks by counting, and Pearson's coefficient of numpy; ties included."""
+    x, y = zip(*pairs)
+    found = updates.rank_correlation(x, y)
+    if len(set(x)) < 2 or len(set(y)) < 2:
+        assert math.isnan(found)
+        return
+    ranks = []
+    for values in (x, y):
+        ranks.append([sum(b < a for b in values) + sum(b == a for b in values) / 2 for a in values])
+    assert found == pytest.approx(np.corrcoef(*ranks)[0, 1], abs=1e-9)
+
+
+def test_updates_of_gradients_that_are_not_finite():
+    model = make("post-ln", trained=True)
+    with torch.no_grad():
+        model.decoder.layers[0].fc2.weight[0, 0] = float("inf")
+    with pytest.raises(AdminError, match="not finite"):
+        updates.update_norms(model, make("post-ln"), batch(), CRITERION)
+    assert all(weight.grad is None for weight in model.parameters())
 
 
 # stability

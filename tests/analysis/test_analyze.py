@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from admin_fairseq import cli
-from admin_fairseq.analysis.words import parse_models
-from tests.helpers import USER_DIR, run, train
+from admin_fairseq.analysis.words import parse_models, parse_pairs
+from admin_fairseq.errors import AdminError
+from tests.helpers import TRAIN_FLAGS, USER_DIR, run, train
 
 pytestmark = pytest.mark.subprocess
 
@@ -60,6 +61,21 @@ def checkpoints(data_bin, tmp_path_factory):
     state["cfg"]["model"].arch = "fconv"
     torch.save(state, folder / "fconv.pt")
     return folder
+
+
+OF_SGD = "--max-tokens 256 --seed 7 --criterion label_smoothed_cross_entropy --label-smoothing 0.1"
+
+
+@pytest.fixture(scope="module")
+def sgd(data_bin, tmp_path_factory):
+    """A training by plain SGD: its checkpoints after one update and after two."""
+    folder = tmp_path_factory.mktemp("sgd")
+    flags = " ".join(TRAIN_FLAGS).replace("radam --adam-betas (0.9,0.98)", "sgd --momentum 0")
+    flags += " --lr-scheduler fixed --lr 1 --warmup-updates 0 --dropout 0 --max-update 2"
+    flags += " --save-interval-updates 1 --no-epoch-checkpoints --disable-validation"
+    where = ["--user-dir", USER_DIR, "--cpu", "--save-dir", folder]
+    run("fairseq-train", data_bin, *where, *flags.split())
+    return folder / "checkpoint_1_1.pt", folder / "checkpoint_1_2.pt"
 
 
 def analyze(*words):
@@ -277,6 +293,72 @@ def test_gradients(data_bin, tmp_path):
     check_figures(tmp_path / "g")
 
 
+def test_updates_of_plain_sgd_are_its_gradients(data_bin, sgd, tmp_path, capsys):
+    """The second update of fairseq-train is the gradient of its second batch, times the rate."""
+    pair = f"SGD={sgd[0]},{sgd[1]}"
+    words = [*OF_SGD.split(), "--cpu", "--batch", "2", "--models", pair, "--out", tmp_path / "u"]
+    assert analyze("updates", data_bin, *words) == 0
+    rows, document = read(tmp_path / "u")
+    assert len(rows) == 2 * (4 + 2) + 2 * (4 + 4 + 2)
+    assert {row["model"] for row in rows} == {"SGD"}
+    for row in rows:
+        # rates are 1; weights are in float32, which rounds a step by some 1e-8 an element
+        update, gradient = float(row["update"]), float(row["gradient"])
+        assert update == pytest.approx(gradient, rel=2e-3, abs=1e-7)
+        relative = [float(row[f"relative_{what}"]) for what in ("gradient", "update")]
+        assert relative[0] == pytest.approx(relative[1], rel=2e-3, abs=1e-6)
+    summary = document["summary"]["SGD"]
+    assert summary["updates"] == [1, 2]
+    for stack in ("encoder", "decoder"):
+        assert summary[stack]["rank correlation"] > 0.99
+        ratios = [summary[stack][what]["largest/smallest"] for what in ("gradient", "update")]
+        norms = [float(row["gradient"]) for row in rows if row["stack"] == stack]
+        assert ratios == pytest.approx([max(norms) / min(norms)] * 2, rel=1e-2)
+    out = capsys.readouterr().out
+    assert "SGD, updates 1 to 2: loss" in out and "decoder, update:" in out
+    check_figures(tmp_path / "u")
+    drawn = (tmp_path / "u.png").read_bytes()
+    (tmp_path / "u.png").unlink()
+    assert analyze("redraw", tmp_path / "u") == 0
+    assert (tmp_path / "u.png").read_bytes() == drawn
+
+
+def test_pairs(tmp_path, monkeypatch):
+    """Paths may hold commas and equals signs, as long as there is one way to read them."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.pt", "b.pt", "lr=1,dim=2.pt", "x", "x,x"):
+        (tmp_path / name).write_text(name)
+    words = ["A=a.pt,b.pt", "a, then b=a.pt,b.pt", "C=lr=1,dim=2.pt,b.pt", "D=b.pt,lr=1,dim=2.pt"]
+    assert parse_pairs(words) == {
+        "A": ("a.pt", "b.pt"),
+        "a, then b": ("a.pt", "b.pt"),
+        "C": ("lr=1,dim=2.pt", "b.pt"),
+        "D": ("b.pt", "lr=1,dim=2.pt"),
+    }
+    (tmp_path / "link.pt").symlink_to(tmp_path / "a.pt")
+    mistakes = {
+        "a.pt,b.pt": "has no label",
+        "=a.pt,b.pt": "has no label",
+        "post-ln": "has no label",
+        "A=a.pt": "a comma between two checkpoints",
+        "B=post-ln": "post-ln is a method",
+        "C=admin,b.pt": "admin is a method",
+        "D=a.pt,none.pt": "no such checkpoint: none.pt",
+        "E=a.pt,": "no such checkpoint: ''",
+        "F=a.pt,b.pt,x": "none of its commas",
+        "G=x,x,x": "several of its commas",
+        "H=a.pt,a.pt": "both are one file",
+        "I=a.pt,link.pt": "both are one file",
+    }
+    with pytest.raises(AdminError) as error:
+        parse_pairs(["same=a.pt,b.pt", *mistakes, "same=b.pt,a.pt"])
+    lines = str(error.value).splitlines()
+    assert lines[0] == "--models:" and lines[-1] == "  - same: twice"
+    assert len(lines) == 2 + len(mistakes), "all of them at once"
+    for line, (word, problem) in zip(lines[1:], mistakes.items()):
+        assert line.startswith(f"  - {word}: ") and problem in line
+
+
 def test_stability_with_the_flags_of_a_training(data_bin, tmp_path):
     """As a real command, with all that a fairseq-train command has in it."""
     flags = f"""--user-dir {USER_DIR} --arch transformer_iwslt_de_en --optimizer adam --lr 5e-4
@@ -400,6 +482,64 @@ def test_no_checkpoint_and_no_method(data_bin, capsys, tmp_path):
             capsys, "gradients", data_bin, "--cpu", "--models", tmp_path / "x.pt"
         )
     assert "it is a folder" in refused(capsys, "gradients", data_bin, "--cpu", "--models", tmp_path)
+
+
+def test_pairs_that_are_no_two_checkpoints_of_a_training(
+    data_bin, sgd, checkpoints, capsys, tmp_path
+):
+    before, after = sgd
+
+    def error_of(*pair):
+        models = ["--cpu", "--models", f"A={pair[0]},{pair[1]}", "--out", tmp_path / "x"]
+        return refused(capsys, "updates", data_bin, *models)
+
+    def changed(name, change):
+        state = torch.load(after, weights_only=True)
+        change(state)
+        torch.save(state, tmp_path / name)
+        return tmp_path / name
+
+    def still_at_two(state):
+        state["model"]["decoder.layers.1.fc1.weight"] += 1
+
+    def same_weights(state):
+        state["model"] = torch.load(before, weights_only=True)["model"]
+
+    def with_nan(state):
+        state["model"]["decoder.layers.1.fc1.weight"][0, 0] = float("nan")
+
+    error = error_of(after, before)
+    assert f"{before}: it is of update 1, and {after} is of update 2" in error
+    assert "name the earlier one first" in error
+    assert "name a later one" in error_of(after, changed("again.pt", still_at_two))
+    same = changed("same.pt", same_weights)
+    assert f"{same}: no weight matrix of a branch differs from {before}" in error_of(before, same)
+    error = error_of(before, changed("nan.pt", with_nan))
+    assert "nan.pt: decoder.layers.1.fc1.weight holds NaN or infinity" in error
+    error = error_of(before, checkpoints / "admin/checkpoint_last.pt")
+    assert "is not the same model as" in error and "omega is not the model's" in error
+    assert "decoder.layers.1.self_attn_layer_norm.weight is missing" in error_of(
+        before, checkpoints / "stock/checkpoint_last.pt"
+    )
+    (tmp_path / "half.pt").write_bytes(after.read_bytes()[:5000])
+    assert "half.pt" in error_of(before, tmp_path / "half.pt")
+    with pytest.raises(SystemExit) as exit_code:
+        analyze("updates", data_bin, "--cpu")
+    assert exit_code.value.code == 2 and "required: --models" in capsys.readouterr().err
+    assert list(tmp_path.glob("x.*")) == []
+
+
+def test_a_pair_that_does_not_say_its_updates(data_bin, sgd, capsys, tmp_path):
+    """The order is then believed: weights that were written by another program."""
+    for path in sgd:
+        state = torch.load(path, weights_only=True)
+        state["optimizer_history"] = []
+        torch.save(state, tmp_path / path.name)
+    pair = ",".join(str(tmp_path / path.name) for path in sgd)
+    words = ["--cpu", "--models", f"A={pair}", "--out", tmp_path / "u"]
+    assert analyze("updates", data_bin, *words) == 0
+    assert "A, updates ? to ?" in capsys.readouterr().out
+    assert read(tmp_path / "u")[1]["summary"]["A"]["updates"] == [None, None]
 
 
 def test_half_a_checkpoint(data_bin, checkpoints, capsys, tmp_path):

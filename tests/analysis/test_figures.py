@@ -6,12 +6,21 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from admin_fairseq import cli, plots
 from admin_fairseq.analysis import growth, tables
-from admin_fairseq.analysis.figures import KINDS, draw, heatmaps, norms, output_change, trace
+from admin_fairseq.analysis.figures import (
+    KINDS,
+    draw,
+    heatmaps,
+    histograms,
+    norms,
+    output_change,
+    trace,
+)
 from admin_fairseq.analysis.figures import stability as stability_figures
 from admin_fairseq.analysis.figures.grid import model_label
 from admin_fairseq.init_types import METHODS
@@ -76,6 +85,21 @@ def gradient_rows(models=MODELS):
     return rows
 
 
+def update_rows(models=MODELS[:3]):
+    """Gradients of many sizes, updates of few; two gradients of the last model are 0."""
+    rows = []
+    for model in models:
+        for stack, sites in STACKS.items():
+            for place in range(4 * sites * LAYERS):
+                gradient = 10 ** (-place / 8)
+                if model == models[-1] and stack == "encoder" and place < 2:
+                    gradient = 0.0
+                update = 1 / (1 + place % 3)
+                row = {"model": model, "stack": stack}
+                rows.append({**row, "relative_gradient": gradient, "relative_update": update})
+    return rows
+
+
 def stability_result(finite=True):
     rows = gradient_rows(["post-ln"])
     for place, row in enumerate(rows):
@@ -114,7 +138,12 @@ def result_of(kind):
         return rows, {"fits": growth.fits(rows)}
     if kind == "stability":
         return stability_result()
-    rows = {"dependency": dependency_rows, "gradients": gradient_rows, "trace": trace_rows}
+    rows = {
+        "dependency": dependency_rows,
+        "gradients": gradient_rows,
+        "updates": update_rows,
+        "trace": trace_rows,
+    }
     return rows[kind](), None
 
 
@@ -137,6 +166,7 @@ def figures():
     yield "output-change", output_change.output_change_figure(rows, summary["fits"])
     yield "output-change without fits", output_change.output_change_figure(rows[:40])
     yield "gradients", norms.gradients_figure(gradient_rows())
+    yield "updates", histograms.updates_figure(update_rows())
     yield "stability", stability_figures.stability_figure(*stability_result())
     yield "not finite", stability_figures.stability_figure(*stability_result(finite=False))
     yield "trace", trace.trace_figure(trace_rows())
@@ -183,6 +213,32 @@ def test_the_better_law_stands_out():
     assert any(re.match(r"Post-LN: \$O\(N\)\$ \$\\mathbf\{1\.000\}\$", label) for label in labels)
     assert any(re.match(r"Admin: .*\\log N\)\$ \$\\mathbf\{1\.000\}\$", label) for label in labels)
     assert "ReZero" not in " ".join(labels), "it does not move"
+
+
+def test_histograms_count_every_matrix():
+    """Against numpy, in the same bins; what is 0 is told, and drawn nowhere."""
+    rows = update_rows()
+    panels = iter(histograms.updates_figure(rows).axes)
+    for stack in STACKS:
+        for model in MODELS[:3]:
+            axis = next(panels)
+            mine = [row for row in rows if (row["model"], row["stack"]) == (model, stack)]
+            for patch, what in zip(axis.patches, ("gradient", "update")):
+                counts, edges, _ = patch.get_data()
+                assert edges[-1] == 1 and math.log10(edges[0]) == pytest.approx(-6)
+                norms = np.array([row[f"relative_{what}"] for row in mine])
+                # edges are powers of ten, and so are some norms: rounding must not decide
+                expected = np.histogram(norms, np.array(edges) * (1 - 1e-9))[0]
+                expected[-1] += (norms == 1).sum()
+                assert list(counts) == list(expected) and counts.sum() == (norms > 0).sum()
+            told = "2 of 32 gradients are 0" in axis.get_title()
+            assert told == (model == MODELS[2] and stack == "encoder")
+
+
+def test_histograms_of_norms_that_are_all_alike():
+    rows = [{"model": "a", "stack": "encoder", "relative_gradient": 0.0, "relative_update": 1.0}]
+    (axis,) = histograms.updates_figure(rows).axes
+    assert [sum(patch.get_data()[0]) for patch in axis.patches] == [0, 1]
 
 
 def test_labels_of_models():

@@ -6,8 +6,9 @@ Read the modules in this order:
 2. ``heatmaps``       the layer dependency beta
 3. ``output_change``  how far outputs move, and both laws of the theory
 4. ``norms``          gradient norms by site and by layer
-5. ``stability``      all that the stability report is based on
-6. ``trace``          what a training logged
+5. ``histograms``     norms of gradients and of updates by weight matrix
+6. ``stability``      all that the stability report is based on
+7. ``trace``          what a training logged
 
 :func:`draw` draws what ``analyze`` measured, or saved earlier.
 """
@@ -17,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Optional
 
-from . import heatmaps, norms, output_change, stability, trace
+from . import heatmaps, histograms, norms, output_change, stability, trace
 from .grid import Row, save
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ _FIGURES: dict[str, Callable[[Rows, Summary], Figure]] = {
         rows, summary["fits"] if summary else ()
     ),
     "gradients": lambda rows, summary: norms.gradients_figure(rows),
+    "updates": lambda rows, summary: histograms.updates_figure(rows),
     "stability": lambda rows, summary: stability.stability_figure(rows, summary or {}),
     "trace": lambda rows, summary: trace.trace_figure(rows),
 }
