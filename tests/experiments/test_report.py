@@ -311,7 +311,7 @@ def test_runs_at_several_rates(tmp_path):
     assert found.title == "iwslt14_de-en, 6-6, test, updates=400"
     assert found.rates == (0.001, 0.003) and list(found.runs) == ["default", "adaptive"]
     assert found.best("default") is None and found.best("adaptive") == 0.001
-    table = document.rates_table(found)
+    table = rates.table(found)
     assert [cell.text for cell in table.rows[0]] == [
         "Post-LN", "2 of 2 diverged", "2 of 2 diverged", "1 2",
     ]  # fmt: skip
@@ -431,7 +431,7 @@ def test_runs_without_warm_up_are_a_grid(tmp_path):
         for cell in of_place:
             assert f"lr={place[0]:.0e} ".replace("e-0", "e-") in cell["variant"]
             assert f"beta2={place[1]:g} " in cell["variant"]
-    table = document.grid_table(grid)
+    table = no_warmup.table(grid)
     shown = [[f"*{cell.text}*" if cell.bold else cell.text for cell in row] for row in table.rows]
     assert shown[:4] == [
         ["6-6 Post-LN", "0.98", "2 of 2 diverged", "2 of 2 diverged"],
@@ -477,7 +477,7 @@ def test_variants_of_a_method_side_by_side(tmp_path):
     results.append(tmp_path / "results.tsv", [*rows[3:], *rows[:3], other])
     (found,) = variants.collect(results.read(tmp_path / "results.tsv"))
     assert found.title == "iwslt14_de-en, 6-6, test, lr=1e-3, updates=40"
-    table = document.variants_table(found)
+    table = variants.table(found)
     assert [[cell.text for cell in row] for row in table.rows] == [
         ["Admin", "no other change", "1.10 ± 0.10", "", "1 2 3", "0 of 3"],
         ["Admin", "profile=shuffled", "1.50 ± 0.00 (2 of 3)", "0.40 ± 0.14", "1 2 3", "1 of 3"],

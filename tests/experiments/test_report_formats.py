@@ -14,6 +14,7 @@ from admin_fairseq.cli import main
 from admin_fairseq.errors import AdminError, printable
 from admin_fairseq.experiments import results
 from admin_fairseq.experiments.report import curves, document, html_page, latex, markdown, sections
+from admin_fairseq.experiments.report.blocks import Cell, Facts, Table
 from admin_fairseq.experiments.report.write import write_report
 from tests.experiments.report_runs import row, write_log, write_table
 from tests.helpers import REPOSITORY
@@ -108,14 +109,14 @@ def test_variants_have_short_names_and_a_legend(tmp_path):
     results.append(tmp_path / "results.tsv", rows)
     built = sections.build(tmp_path / "results.tsv")
     blocks = document.compose(built, {})
-    titles = [block.title for block in blocks if isinstance(block, document.Table)]
+    titles = [block.title for block in blocks if isinstance(block, Table)]
     assert titles == [
         "Results: iwslt14_de-en, test, last 10 epochs, beam 5",
         "Results: iwslt14_de-en, test, variant A, last 10 epochs, beam 5",
         "Results: iwslt14_de-en, test, variant B, last 10 epochs, beam 5",
         "Results: iwslt14_de-en, test1, variant A, last 10 epochs, beam 5",
     ]
-    notes = [block.notes for block in blocks if isinstance(block, document.Table)]
+    notes = [block.notes for block in blocks if isinstance(block, Table)]
     assert notes[1:] == [[f"Variant A: {flags}"], ["Variant B: no-warmup"], [f"Variant A: {flags}"]]
     many = [document._letters(number) for number in range(28)]
     assert many[0] == "A" and many[25:] == ["Z", "AA", "AB"]
@@ -131,13 +132,13 @@ def test_several_sources_of_published_numbers_are_numbered(tmp_path):
     assert printed.notes == ["Published: [1] Liu et al. 2020; [2] arXiv 2008.07772"]
 
 
-BOLD = document.Table(
+BOLD = Table(
     "a_b",
     ["depth", "50% & more"],
     [
-        [document.Cell("6-6"), document.Cell("30.00 ± 0.10", bold=True)],
-        [document.Cell("6-6"), document.Cell("29.00")],
-        [document.Cell("18-18"), document.Cell("28.00")],
+        [Cell("6-6"), Cell("30.00 ± 0.10", bold=True)],
+        [Cell("6-6"), Cell("29.00")],
+        [Cell("18-18"), Cell("28.00")],
     ],
     ["--lr 3e-4"],
 )
@@ -221,13 +222,13 @@ def test_text_stays_in_its_cell_in_markdown(text):
 
 @given(TEXTS | st.text("<>&\"'/bscript!-", max_size=20))
 def test_text_stays_text_in_html(text):
-    page = Page(html_page.render([_one_cell(text), document.Facts({text: text})], REPOSITORY))
+    page = Page(html_page.render([_one_cell(text), Facts({text: text})], REPOSITORY))
     assert page.open == [] and page.fetched == []
     assert page.text.count(text) >= 3
 
 
 def _one_cell(text):
-    return document.Table("t", ["number", "text"], [[document.Cell("1"), document.Cell(text)]])
+    return Table("t", ["number", "text"], [[Cell("1"), Cell(text)]])
 
 
 def test_csv_has_plain_numbers(table, tmp_path):

@@ -43,6 +43,7 @@ def test_stacks_stay_apart_whatever_the_order_of_the_sites():
     assert list(found.stacks.values()) == [[1.5, 1.0]] * 2
 
 
+@pytest.mark.subprocess
 def test_command(tmp_path, measured):
     path = str(tmp_path / "measured.profile")
 

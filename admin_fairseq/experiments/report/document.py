@@ -4,17 +4,13 @@ Results come first, then significance and learning curves, and where the numbers
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from string import ascii_uppercase
-from typing import Union
 
-from .no_warmup import Grid, mean_loss
-from .rates import Rates
-from .rates import cell as rate_cell
+from . import no_warmup, rates, variants
+from .blocks import Block, Cell, Facts, Heading, Paragraph, Picture, Table
 from .sections import Key, Section
 from .significance import SAMPLES, Comparison, at_floor, format_p
-from .tables import MEASURES, Line, find_best, label, mean_sd
-from .variants import Variants
+from .tables import MEASURES, Line, find_best, label
 
 MEANS = (
     "Means are over the seeds that did not diverge; ± is the sample standard deviation. "
@@ -29,89 +25,24 @@ PAIRED = (
     "Paired bootstrap on tokenised BLEU, per seed: p of the second method against the first. "
     f"{SAMPLES:,} samples cannot tell a p below {1 / SAMPLES:g} from it."
 )
-RATES = (
-    "Final validation nll per token in bits, against the peak learning rate: mean over seeds ± "
-    "sample standard deviation, of the runs that did not diverge. Bold: the best rate of a method, "
-    "of those at which no run diverged."
-)
-NO_WARMUP = (
-    "Final validation nll per token in bits of runs without warm-up, over peak learning rate and "
-    "beta2: mean over the seeds that did not diverge. Bold: the best of a model, where no seed did."
-)
-VARIANTS = (
-    "One line a variant of a method; the first of each has the fewest changes. Difference: of the "
-    "final validation loss to the first's, in bits, mean over the seeds that both have ± sample "
-    "standard deviation, runs that diverged included."
-)
 UPDATES = "updates to the common loss"
-
-
-@dataclass(frozen=True)
-class Heading:
-    """A heading of level 1 (the report) to 3 (a section)."""
-
-    level: int
-    text: str
-
-
-@dataclass(frozen=True)
-class Paragraph:
-    """Running text."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Facts:
-    """A list of names with their texts."""
-
-    items: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A cell of a table."""
-
-    text: str
-    bold: bool = False
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table; ``title`` is for formats in which it stands without its heading."""
-
-    title: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
-    notes: Sequence[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture in the report's folder."""
-
-    name: str
-    title: str
-
-
-Block = Union[Heading, Paragraph, Facts, Table, Picture]
 
 
 def compose(
     sections: Sequence[Section],
     pictures: Mapping[Key, str],
-    rates: Sequence[tuple[Rates, str]] = (),
-    grids: Sequence[tuple[Grid, str]] = (),
-    variants: Sequence[Variants] = (),
+    at_rates: Sequence[tuple[rates.Rates, str]] = (),
+    grids: Sequence[tuple[no_warmup.Grid, str]] = (),
+    of_methods: Sequence[variants.Variants] = (),
 ) -> list[Block]:
     """Return the report as blocks.
 
     Args:
         sections: of the report, in order.
         pictures: the file names of the learning curves, for the sections that have some.
-        rates: runs at several learning rates, each with the file name of its figure.
+        at_rates: runs at several learning rates, each with the file name of its figure.
         grids: runs without warm-up, each with the file name of its figure.
-        variants: methods that were run in several.
+        of_methods: methods that were run in several.
     """
     letters = _name_variants(sections)
     titles = {section.key: title(section.key, letters) for section in sections}
@@ -122,21 +53,21 @@ def compose(
         blocks.append(Heading(3, titles[section.key]))
         blocks.append(results_table(section, f"Results: {titles[section.key]}", letters))
 
-    if rates:
-        blocks += [Heading(2, "Learning rates"), Paragraph(RATES)]
-    for found, picture in rates:
-        blocks += [Heading(3, found.title), rates_table(found)]
+    if at_rates:
+        blocks += [Heading(2, "Learning rates"), Paragraph(rates.NOTE)]
+    for found, picture in at_rates:
+        blocks += [Heading(3, found.title), rates.table(found)]
         blocks.append(Picture(picture, f"Learning rates: {found.title}"))
 
-    if variants:
-        blocks += [Heading(2, "Variants"), Paragraph(VARIANTS)]
-    for of_recipe in variants:
-        blocks += [Heading(3, of_recipe.title), variants_table(of_recipe)]
+    if of_methods:
+        blocks += [Heading(2, "Variants"), Paragraph(variants.NOTE)]
+    for of_recipe in of_methods:
+        blocks += [Heading(3, of_recipe.title), variants.table(of_recipe)]
 
     if grids:
-        blocks += [Heading(2, "Without warm-up"), Paragraph(NO_WARMUP)]
+        blocks += [Heading(2, "Without warm-up"), Paragraph(no_warmup.NOTE)]
     for grid, picture in grids:
-        blocks += [Heading(3, grid.title), grid_table(grid)]
+        blocks += [Heading(3, grid.title), no_warmup.table(grid)]
         blocks.append(Picture(picture, f"Without warm-up: {grid.title}"))
 
     tested = [section for section in sections if section.comparisons]
@@ -255,62 +186,6 @@ def _notes(section: Section, sources: Mapping[str, int], letters: Mapping[str, s
     if section.common_loss is not None:
         notes.append(f"Common loss: {section.common_loss:.2f} bits a token")
     return notes
-
-
-def rates_table(found: Rates) -> Table:
-    """Return the final losses of runs at several rates as a table, one line a method."""
-    rows = []
-    for method, runs in found.runs.items():
-        best = found.best(method)
-        row = [Cell(label(method))]
-        for rate in found.rates:
-            row.append(Cell(rate_cell(runs[rate]) if rate in runs else "", rate == best))
-        seeds = sorted({row["seed"] for of_rate in runs.values() for row in of_rate})
-        row.append(Cell(" ".join(str(seed) for seed in seeds)))
-        rows.append(row)
-    columns = ["method", *(f"{rate:g}" for rate in found.rates), "seeds"]
-    return Table(f"Learning rates: {found.title}", columns, rows)
-
-
-def variants_table(found: Variants) -> Table:
-    """Return the variants of methods as a table. Measures that nobody has are left out."""
-    measures = {}
-    for column, heading in MEASURES.items():
-        if any(line.means[column].values for _, line, _ in found.lines):
-            measures[column] = heading
-    rows = []
-    for variant, line, differences in found.lines:
-        row = [label(line.method), variant or "no other change"]
-        row += [str(line.means[column]) for column in measures]
-        row += [
-            "" if differences is None else mean_sd(differences),
-            " ".join(str(seed) for seed in line.seeds),
-            f"{line.diverged} of {len(line.seeds)}",
-        ]
-        rows.append([Cell(text) for text in row])
-    columns = ["method", "variant", *measures.values(), "difference, bits", "seeds", "diverged"]
-    return Table(f"Variants: {found.title}", columns, rows)
-
-
-def grid_table(grid: Grid) -> Table:
-    """Return a grid without warm-up as a table: a line for each model and beta2."""
-    rows = []
-    for panel, runs in grid.runs.items():
-        means = {}
-        for place, of_place in runs.items():
-            if not any(row["diverged"] for row in of_place):
-                means[place] = mean_loss(of_place)
-        best = min((mean for mean in means.values() if mean is not None), default=None)
-        for beta2 in grid.beta2s:
-            row = [Cell(panel), Cell(f"{beta2:g}")]
-            for rate in grid.rates:
-                here = runs.get((rate, beta2), ())
-                mean = means.get((rate, beta2))
-                is_best = mean is not None and mean == best
-                row.append(Cell(rate_cell(here) if here else "", is_best))
-            rows.append(row)
-    columns = ["model", "beta2", *(f"{rate:g}" for rate in grid.rates)]
-    return Table(f"Without warm-up: {grid.title}", columns, rows)
 
 
 def significance_table(comparisons: Sequence[Comparison], name: str) -> Table:

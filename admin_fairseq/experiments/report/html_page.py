@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from .document import Block, Cell, Facts, Heading, Paragraph, Picture, Table
+from .blocks import Block, Cell, Facts, Heading, Paragraph, Picture, Table
 
 _STYLE = """
 body { font: 15px/1.45 sans-serif; max-width: 72em; margin: 2em auto; padding: 0 1em }

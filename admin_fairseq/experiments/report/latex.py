@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 from ...errors import printable
-from .document import Block, Cell, Paragraph, Table
+from .blocks import Block, Cell, Paragraph, Table
 
 _HEAD = r"""% Tables of an admin-fairseq report. The preamble needs:
 %   \usepackage[T1]{fontenc}

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from .document import Block, Cell, Facts, Heading, Paragraph, Picture, Table
+from .blocks import Block, Cell, Facts, Heading, Paragraph, Picture, Table
 
 # what would end a cell, or begin emphasis, a code span, a tag or an entity
 _SPECIAL = re.compile(r"[\\|*`]|<(?=[A-Za-z/!?])|&(?=[#\w])")

@@ -12,8 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .tables import Row, canonical, label, place_of
+from .blocks import Cell, Table
+from .tables import Row, canonical, label, loss_cell, place_of
 
+NOTE = (
+    "Final validation nll per token in bits of runs without warm-up, over peak learning rate and "
+    "beta2: mean over the seeds that did not diverge. Bold: the best of a model, where no seed did."
+)
 _CHOICE = re.compile(r"(?:^| )(lr|beta2)=(\S+)")
 _WORD = "no-warmup"
 
@@ -94,6 +99,27 @@ def mean_loss(rows: Sequence[Row]) -> float | None:
     losses = [row["valid_nll"] for row in rows if not row["diverged"]]
     known = [loss for loss in losses if loss is not None]
     return statistics.mean(known) if known else None
+
+
+def table(grid: Grid) -> Table:
+    """Return a grid without warm-up as a table: a line for each model and beta2."""
+    rows = []
+    for panel, runs in grid.runs.items():
+        means = {}
+        for place, of_place in runs.items():
+            if not any(row["diverged"] for row in of_place):
+                means[place] = mean_loss(of_place)
+        best = min((mean for mean in means.values() if mean is not None), default=None)
+        for beta2 in grid.beta2s:
+            row = [Cell(panel), Cell(f"{beta2:g}")]
+            for rate in grid.rates:
+                here = runs.get((rate, beta2), ())
+                mean = means.get((rate, beta2))
+                is_best = mean is not None and mean == best
+                row.append(Cell(loss_cell(here) if here else "", is_best))
+            rows.append(row)
+    columns = ["model", "beta2", *(f"{rate:g}" for rate in grid.rates)]
+    return Table(f"Without warm-up: {grid.title}", columns, rows)
 
 
 def draw(path: Path, grid: Grid) -> None:

@@ -12,10 +12,16 @@ from pathlib import Path
 from typing import Optional
 
 from ..recipe import TO_TRAIN, read_recipe
+from .blocks import Cell, Table
 from .no_warmup import place_in_grid
 from .sections import Key, Results, Section
-from .tables import Row, canonical, label, mean_sd, place_of
+from .tables import Row, canonical, label, loss_cell, place_of
 
+NOTE = (
+    "Final validation nll per token in bits, against the peak learning rate: mean over seeds ± "
+    "sample standard deviation, of the runs that did not diverge. Bold: the best rate of a method, "
+    "of those at which no run diverged."
+)
 _RATE = re.compile(r"(?:^| )lr=(\S+)")
 
 
@@ -142,14 +148,19 @@ def _rate_of(
     return known[key]
 
 
-def cell(rows: Sequence[Row]) -> str:
-    """Return ``0.49 ± 0.02``, or ``0.49; 1 of 2 diverged``, of a method at a rate."""
-    sound = [row for row in rows if not row["diverged"]]
-    losses = [row["valid_nll"] for row in sound if row["valid_nll"] is not None]
-    if len(sound) == len(rows):
-        return mean_sd(losses)
-    diverged = f"{len(rows) - len(sound)} of {len(rows)} diverged"
-    return f"{mean_sd(losses)}; {diverged}" if losses else diverged
+def table(found: Rates) -> Table:
+    """Return the final losses of runs at several rates as a table, one line a method."""
+    rows = []
+    for method, runs in found.runs.items():
+        best = found.best(method)
+        row = [Cell(label(method))]
+        for rate in found.rates:
+            row.append(Cell(loss_cell(runs[rate]) if rate in runs else "", rate == best))
+        seeds = sorted({row["seed"] for of_rate in runs.values() for row in of_rate})
+        row.append(Cell(" ".join(str(seed) for seed in seeds)))
+        rows.append(row)
+    columns = ["method", *(f"{rate:g}" for rate in found.rates), "seeds"]
+    return Table(f"Learning rates: {found.title}", columns, rows)
 
 
 def draw(path: Path, found: Rates) -> None:

@@ -45,6 +45,16 @@ def mean_sd(values: Sequence[float], digits: int = DIGITS) -> str:
     return f"{mean} ± {statistics.stdev(values):.{digits}f}"
 
 
+def loss_cell(rows: Sequence[Row]) -> str:
+    """Return ``0.49 ± 0.02``, or ``0.49; 1 of 2 diverged``, of runs with one setting."""
+    sound = [row for row in rows if not row["diverged"]]
+    losses = [row["valid_nll"] for row in sound if row["valid_nll"] is not None]
+    if len(sound) == len(rows):
+        return mean_sd(losses)
+    diverged = f"{len(rows) - len(sound)} of {len(rows)} diverged"
+    return f"{mean_sd(losses)}; {diverged}" if losses else diverged
+
+
 @dataclass(frozen=True)
 class Mean:
     """A measure over seeds.

@@ -9,9 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from .blocks import Cell, Table
 from .no_warmup import place_in_grid
 from .rates import without_rate
-from .tables import Line, Row, canonical, make_lines, place_of
+from .tables import MEASURES, Line, Row, canonical, label, make_lines, mean_sd, place_of
+
+NOTE = (
+    "One line a variant of a method; the first of each has the fewest changes. Difference: of the "
+    "final validation loss to the first's, in bits, mean over the seeds that both have ± sample "
+    "standard deviation, runs that diverged included."
+)
 
 
 @dataclass(frozen=True)
@@ -68,3 +75,23 @@ def _lines(
                 loss - before for loss, before in pairs if loss is not None and before is not None
             ]
         yield own, line, differences
+
+
+def table(found: Variants) -> Table:
+    """Return the variants of methods as a table. Measures that nobody has are left out."""
+    measures = {}
+    for column, heading in MEASURES.items():
+        if any(line.means[column].values for _, line, _ in found.lines):
+            measures[column] = heading
+    rows = []
+    for variant, line, differences in found.lines:
+        row = [label(line.method), variant or "no other change"]
+        row += [str(line.means[column]) for column in measures]
+        row += [
+            "" if differences is None else mean_sd(differences),
+            " ".join(str(seed) for seed in line.seeds),
+            f"{line.diverged} of {len(line.seeds)}",
+        ]
+        rows.append([Cell(text) for text in row])
+    columns = ["method", "variant", *measures.values(), "difference, bits", "seeds", "diverged"]
+    return Table(f"Variants: {found.title}", columns, rows)
