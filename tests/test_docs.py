@@ -1,10 +1,12 @@
 """The pages: links lead somewhere, commands can be pasted, and no flag or method is left out."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
+from admin_fairseq import cli
 from admin_fairseq.experiments.corpus.recipe import _KEYS as DATA_KEYS
 from admin_fairseq.experiments.recipe import KEYS, TO_PREPARE, TO_TRAIN, read_recipe
 from admin_fairseq.init_types import METHODS
@@ -112,6 +114,37 @@ def test_scripts_in_commands_exist(page):
         for word in re.findall(r"\bscripts/[\w\-./]+", line)
     ]
     assert not [word for word in words if not (REPOSITORY / word).is_file()]
+
+
+def own_commands(page):
+    """Return the ``admin-fairseq`` commands of a page, as words; those of analyze are not ours."""
+    text = "\n".join(code_lines(page.read_text(encoding="utf-8"))).replace("\\\n", " ")
+    found = []
+    for line in text.splitlines():
+        try:
+            words = shlex.split(line, comments=True)
+        except ValueError:
+            continue  # a part of another language
+        if "admin-fairseq" in words:
+            words = words[words.index("admin-fairseq") + 1 :]
+            ends = [at for at, word in enumerate(words) if re.match(r"(\d?>|\||&&|;)", word)]
+            # a number stands for a shell's variable
+            words = ["7" if word == "$seed" else word for word in words[: min([*ends, len(words)])]]
+            if words[:1] not in ([], ["analyze"]):
+                found.append(words)
+    return found
+
+
+def test_the_tools_own_commands_can_be_parsed(capsys):
+    refused, seen = [], 0
+    for page in PAGES:
+        for words in own_commands(page):
+            seen += 1
+            try:
+                cli._parse(words)
+            except SystemExit:
+                refused.append((page.name, words, capsys.readouterr().err.splitlines()[-1]))
+    assert not refused and seen > 40
 
 
 def test_the_readme_is_one_page():
