@@ -210,3 +210,10 @@ def test_a_method_of_each_kind_from_training_to_report(tiny):  # noqa: F811
         all(f"<td>{find_method(name).label}</td>" in page for name in types)
         and page.count("data:image/png;base64,") == 2
     ), "two means, two tables"
+
+
+def test_runs_behind_subsets_are_told_where_they_belong(tmp_path, capsys):
+    assert main(["evaluate", "--subsets", "test", str(tmp_path)]) == 1
+    assert "no RUN is named; --subsets takes every word after it" in capsys.readouterr().err
+    assert main(["evaluate"]) == 1
+    assert capsys.readouterr().err.endswith("evaluate: no RUN is named\n")

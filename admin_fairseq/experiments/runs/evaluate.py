@@ -30,10 +30,10 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument(
         "runs",
-        nargs="+",
+        nargs="*",
         type=Path,
         metavar="RUN",
-        help="folders that admin-fairseq train or sweep made",
+        help="one folder or more that train or sweep made, named before --subsets",
     )
     parser.add_argument(
         "--results", type=Path, metavar="FILE", help="(default: results.tsv beside the runs)"
@@ -80,6 +80,9 @@ def run(args: Namespace) -> int:
 def _evaluate_all(args: Namespace) -> None:
     if args.average is not None and args.average < 1:
         raise AdminError(f"--average {args.average}: must be at least 1")
+    if not args.runs:
+        way = "; --subsets takes every word after it: name runs before it" if args.subsets else ""
+        raise AdminError(f"evaluate: no RUN is named{way}")
     problems = []
     judged: set[tuple[Path, str]] = set()
     for folder in args.runs:
