@@ -490,3 +490,5 @@ def test_variants_of_a_method_side_by_side(tmp_path):
 def test_rates_and_grids_are_no_variants(tmp_path):
     assert variants.collect(rate_rows(tmp_path)) == []
     assert variants.collect(grid_rows()) == []
+    longer = [{**row, "variant": row["variant"].replace("40", "90")} for row in variant_rows()[:3]]
+    assert variants.collect([*variant_rows()[:3], *longer]) == []

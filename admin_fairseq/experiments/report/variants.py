@@ -36,7 +36,7 @@ class Variants:
 
 
 def collect(rows: Sequence[Row]) -> list[Variants]:
-    """Return the methods that were run in variants which differ in more than rate and beta2."""
+    """Return the methods that were run in variants which differ in more than rate and length."""
     groups: dict[tuple[str, str, str], dict[str, dict[str, list[Row]]]] = {}
     for row in rows:
         if place_in_grid(row) is None:
@@ -48,7 +48,7 @@ def collect(rows: Sequence[Row]) -> list[Variants]:
         several = {
             method: variants
             for method, variants in sorted(methods.items(), key=lambda item: place_of(item[0]))
-            if len({without_rate(variant) for variant in variants}) > 1
+            if len({_own_changes(variant) for variant in variants}) > 1
         }
         if several:
             words = [v.split() for variants in several.values() for v in variants]
@@ -56,6 +56,12 @@ def collect(rows: Sequence[Row]) -> list[Variants]:
             lines = [line for v in several.values() for line in _lines(v, shared)]
             found.append(Variants(", ".join([*key, *shared]), lines))
     return found
+
+
+def _own_changes(variant: str) -> tuple[str, ...]:
+    """Return a variant's words without its peak learning rate and its updates."""
+    words = without_rate(variant).split()
+    return tuple(word for word in words if not word.startswith("updates="))
 
 
 def _lines(
