@@ -15,6 +15,11 @@ from .settings import Settings
 from .start import run_command
 
 logger = logging.getLogger(__name__)
+# with the numbers: README.md, "Which init type?"
+WHICH = (
+    "Deep models: analytic or adaptive-flat; to reproduce the papers: adaptive, at a third of "
+    "their rate; up to about six layers: default"
+)
 
 
 def add_parser(commands: Any) -> None:
@@ -29,7 +34,9 @@ def add_parser(commands: Any) -> None:
         epilog=EXTRA,
     )
     add_common(parser)
-    parser.add_argument("--init-type", required=True, metavar="X", help=init_type_words())
+    parser.add_argument(
+        "--init-type", required=True, metavar="X", help=f"{init_type_words()}. {WHICH}"
+    )
     parser.add_argument(
         "--layers", metavar="N-M", help="ENCODER-DECODER (default: the recipe's first depth)"
     )
