@@ -89,12 +89,18 @@ def draw_rates(
                 )
     axis.set_xscale("log")
     rates = sorted({rate for of_rate in lines.values() for rate in of_rate})
-    axis.set_xticks(rates, [f"{rate:g}" for rate in rates])
+    axis.set_xticks(rates, [_power_of_ten(rate) for rate in rates])
     axis.set_xticks([], minor=True)
     axis.set_xlabel("peak learning rate (x: diverged)")
     axis.set_ylabel("final validation nll per token (bits)")
     axis.set_ylim(bottom=0)
     legend_below(axis)
+
+
+def _power_of_ten(number: float) -> str:
+    """Return 0.002 as ``2e-3``, which leaves room for its neighbours."""
+    mantissa, _, exponent = f"{number:e}".partition("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
 
 
 def draw_heatmaps(
