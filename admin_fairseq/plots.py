@@ -112,7 +112,7 @@ def draw_heatmaps(
     """Draw tables as heatmaps with the same colours, at most four side by side.
 
     Args:
-        panels: title -> rows, from the bottom up, of cells: a value and what is written over it; a
+        panels: at least one: title -> rows, from the bottom up, of cells: a value and what is written over it; a
             cell without a value is grey if something is written there, and else empty.
         ticks: of the columns and of the rows.
         labels: of both axes.
@@ -126,7 +126,6 @@ def draw_heatmaps(
     every = [axis for line in axes for axis in line]
     known = [value for rows in panels.values() for row in rows for value, _ in row if value]
     low, high = (min(known), max(known)) if known else (0.0, 1.0)
-    image = None
     for axis, (title, rows) in zip(every, panels.items()):
         failed = [[1.0 if text and value is None else math.nan for value, text in r] for r in rows]
         axis.imshow(failed, cmap=ListedColormap(["#d9d9d9"]), origin="lower", aspect="auto")
@@ -147,8 +146,7 @@ def draw_heatmaps(
         axis.set_title(title, fontsize=9)
     for axis in every[len(panels) :]:
         axis.axis("off")
-    if image is not None:
-        figure.colorbar(image, ax=every, label=colour_label, shrink=0.8)
+    figure.colorbar(image, ax=every, label=colour_label, shrink=0.8)
     return figure
 
 

@@ -1,6 +1,7 @@
 """What several tests need: small models, batches and commands."""
 
 import argparse
+import functools
 import os
 import subprocess
 import sys
@@ -148,6 +149,19 @@ def run(*command, cwd=None, check=True, env=None, timeout=600):
             f"{' '.join(words)}: exit code {result.returncode}\n{result.stdout[-6000:]}"
         )
     return result
+
+
+@functools.cache
+def light_seconds():
+    """CPU seconds that a command without torch may take on this machine.
+
+    Eight times those of Python's own start with what such commands import of its library, the best
+    of three: an import of torch takes three times as long again.
+    """
+    code = "import argparse, configparser, dataclasses, hashlib, json, logging, typing, time\n"
+    code += "import subprocess, tempfile, urllib.request\nprint(time.process_time())"
+    starts = [float(run(sys.executable, "-c", code).stdout) for _ in range(3)]
+    return max(0.4, 8 * min(starts))
 
 
 def has_compiled_parts():

@@ -4,7 +4,6 @@ from pathlib import Path
 
 from ...errors import AdminError, raise_all
 from ...init_types import METHODS, find_method
-from ...profile import file as profile_file
 from ..recipe import RECIPES, Recipe
 from .command import profile_of
 from .settings import Settings
@@ -92,6 +91,8 @@ def _wrong_data(recipe: Recipe, settings: Settings) -> list[str]:
 def _wrong_profile(recipe: Recipe, settings: Settings) -> list[str]:
     if not settings.profile:
         return []
+    from ...profile import file as profile_file  # most runs measure theirs
+
     try:
         path = profile_of(recipe, settings, Path())
         if path is None:
