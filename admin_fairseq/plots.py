@@ -112,8 +112,8 @@ def draw_heatmaps(
     """Draw tables as heatmaps with the same colours, at most four side by side.
 
     Args:
-        panels: at least one: title -> rows, from the bottom up, of cells: a value and what is written over it; a
-            cell without a value is grey if something is written there, and else empty.
+        panels: title -> rows, from the bottom up, of cells: a value and what is written over it; a
+            cell without a value is grey if something is written there, and else empty. One or more.
         ticks: of the columns and of the rows.
         labels: of both axes.
         colour_label: what the values are.
