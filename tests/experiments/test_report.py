@@ -492,3 +492,14 @@ def test_rates_and_grids_are_no_variants(tmp_path):
     assert variants.collect(grid_rows()) == []
     longer = [{**row, "variant": row["variant"].replace("40", "90")} for row in variant_rows()[:3]]
     assert variants.collect([*variant_rows()[:3], *longer]) == []
+
+
+def test_rates_at_which_no_loss_was_finite_are_reported(tmp_path):
+    rows = []
+    for rate in ("3e-3", "1e-3"):
+        variant = f"lr={rate} updates=40"
+        rows.append(full_row(rate, "default", 1, None, variant=variant, diverged="x"))
+    results.append(tmp_path / "results.tsv", rows)
+    write_report(tmp_path / "results.tsv", tmp_path / "out")
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "best of the learning rates: Post-LN 0.001; updates=40" in text

@@ -49,10 +49,16 @@ class Rates:
         """
         return _lowest(self.runs[method])
 
-    def least_bad(self, method: str) -> Optional[float]:
-        """Return the best rate; where a run diverged at every rate, that of the lowest loss."""
-        best = self.best(method)
-        return _lowest(self.runs[method], diverged=True) if best is None else best
+    def least_bad(self, method: str) -> float:
+        """Return the best rate; where a run diverged at every rate, that of the lowest loss.
+
+        Where no loss is known at all, all being infinite, it is the lowest rate.
+        """
+        runs = self.runs[method]
+        for rate in (self.best(method), _lowest(runs, diverged=True)):
+            if rate is not None:
+                return rate
+        return min(runs)
 
 
 def _lowest(runs: Mapping[float, Sequence[Row]], diverged: bool = False) -> Optional[float]:
@@ -78,9 +84,8 @@ def best_section(found: Rates, known: Results) -> Section:
     chosen = []
     for method, runs in found.runs.items():
         rate = found.least_bad(method)
-        if rate is not None:
-            rows += runs[rate]
-            chosen.append(f"{label(method)} {rate:g}")
+        rows += runs[rate]
+        chosen.append(f"{label(method)} {rate:g}")
     first = rows[0]
     sound = [row for row in rows if not row["diverged"]] or rows
     # what a reader must know of each run, whichever rate it has
