@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ... import plots
@@ -71,6 +71,20 @@ def model_label(name: str) -> str:
         return find_method(name).label
     except AdminError:
         return name.replace("$", r"\$")  # else a formula to matplotlib
+
+
+def panels_of(axes: Grid, rows: Sequence[Row]) -> Iterator[tuple[Axes, str, list[Row]]]:
+    """Yield axis, title and rows of each panel: a column for a model, a row for a stack.
+
+    A place whose model has no such stack is turned off.
+    """
+    panels = group(rows, "model", "stack")
+    for line, stack in zip(axes, distinct(rows, "stack")):
+        for axis, model in zip(line, distinct(rows, "model")):
+            if (model, stack) in panels:
+                yield axis, f"{model_label(model)}, {stack}", panels[model, stack]
+            else:
+                axis.axis("off")
 
 
 def set_title(axis: Axes, text: str) -> None:

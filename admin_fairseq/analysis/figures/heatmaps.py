@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ... import plots
-from .grid import Grid, Row, distinct, draw_grid, group, model_label, set_title
+from .grid import Grid, Row, distinct, draw_grid, panels_of, set_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,18 +64,12 @@ def _write_numbers(axis: Axes, rows: Sequence[Row]) -> None:
 
 def dependency_figure(rows: Sequence[Row]) -> Figure:
     """Draw heatmaps: a column for every model, a row for every stack; one colour bar for all."""
-    panels = group(rows, "model", "stack")
     models, stacks = distinct(rows, "model"), distinct(rows, "stack")
 
     def draw(figure: Figure, axes: Grid) -> None:
         images: list[AxesImage] = []
-        for line, stack in zip(axes, stacks):
-            for axis, model in zip(line, models):
-                if (model, stack) not in panels:
-                    axis.axis("off")
-                    continue
-                title = f"{model_label(model)}, {stack}"
-                images.append(draw_heatmap(axis, panels[model, stack], title))
+        for axis, title, of_panel in panels_of(axes, rows):
+            images.append(draw_heatmap(axis, of_panel, title))
         every_axis: list[Axes] = []
         for line in axes:
             every_axis += line

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ... import plots
-from .grid import Grid, Row, distinct, draw_grid, group, model_label, set_title
+from .grid import Grid, Row, distinct, draw_grid, panels_of, set_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,20 +60,14 @@ def _draw_histograms(axis: Axes, rows: Sequence[Row], title: str, first: int) ->
 
 def updates_figure(rows: Sequence[Row]) -> Figure:
     """Draw histograms: a column for every model, a row for every stack; the same bins in all."""
-    panels = group(rows, "model", "stack")
     models, stacks = distinct(rows, "model"), distinct(rows, "stack")
     norms = [row[f"relative_{what}"] for row in rows for what in _NORMS]
     lowest = min((_bin(norm) for norm in norms if norm > 0), default=-1)
     first = math.floor(lowest / _PER_DECADE) * _PER_DECADE  # a whole decade
 
     def draw(figure: Figure, axes: Grid) -> None:
-        for line, stack in zip(axes, stacks):
-            for axis, model in zip(line, models):
-                if (model, stack) not in panels:
-                    axis.axis("off")
-                    continue
-                title = f"{model_label(model)}, {stack}"
-                _draw_histograms(axis, panels[model, stack], title, first)
+        for axis, title, of_panel in panels_of(axes, rows):
+            _draw_histograms(axis, of_panel, title, first)
         plots.shared_legend(figure, axes[0][0])
 
     return draw_grid(draw, len(stacks), len(models), width=3.6, height=2.6)

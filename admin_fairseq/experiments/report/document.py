@@ -10,7 +10,7 @@ from . import no_warmup, rates, variants
 from .blocks import Block, Cell, Facts, Heading, Paragraph, Picture, Table
 from .sections import Key, Section
 from .significance import SAMPLES, Comparison, at_floor, format_p
-from .tables import MEASURES, Line, find_best, label
+from .tables import Line, find_best, label, measures_in
 
 MEANS = (
     "Means are over the seeds that did not diverge; ± is the sample standard deviation. "
@@ -42,7 +42,7 @@ def compose(
         pictures: the file names of the learning curves, for the sections that have some.
         at_rates: runs at several learning rates, each with the file name of its figure.
         grids: runs without warm-up, each with the file name of its figure.
-        of_methods: methods that were run in several.
+        of_methods: methods that were run in several variants.
     """
     letters = _name_variants(sections)
     titles = {section.key: title(section.key, letters) for section in sections}
@@ -124,10 +124,7 @@ def title(key: Key, letters: Mapping[str, str]) -> str:
 def results_table(section: Section, name: str, letters: Mapping[str, str]) -> Table:
     """Return a section's table: ours beside the papers'. Measures that nobody has are left out."""
     lines = section.lines
-    measures = {}
-    for column, heading in MEASURES.items():
-        if any(line.means[column].values for line in lines):
-            measures[column] = heading
+    measures = measures_in(lines)
     has_published = any(line.published for line in lines)
     has_updates = section.common_loss is not None
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .blocks import Cell, Table
-from .tables import Row, canonical, label, loss_cell, place_of
+from .tables import Row, canonical, label, loss_cell, place_of, shared_words, sound_losses
 
 NOTE = (
     "Final validation nll per token in bits of runs without warm-up, over peak learning rate and "
@@ -73,8 +73,7 @@ def _make_grid(
 ) -> Grid:
     cells = [cell for of_panel in panels.values() for cell in of_panel]
     # what all have is said once, in the title
-    words = [others.split() for _, others, _ in panels]
-    shared = [word for word in words[0] if all(word in other for other in words)]
+    shared = shared_words([others for _, others, _ in panels])
     runs: dict[str, dict[tuple[float, float], list[Row]]] = {}
     for depth, others, method in sorted(panels, key=_order):
         own = [word.lstrip("-") for word in others.split() if word not in shared]
@@ -96,9 +95,8 @@ def _order(panel: tuple[str, str, str]) -> tuple[list[int], str, int]:
 
 def mean_loss(rows: Sequence[Row]) -> float | None:
     """Return the mean final validation loss, in bits, of the runs that did not diverge."""
-    losses = [row["valid_nll"] for row in rows if not row["diverged"]]
-    known = [loss for loss in losses if loss is not None]
-    return statistics.mean(known) if known else None
+    losses = sound_losses(rows)
+    return statistics.mean(losses) if losses else None
 
 
 def table(grid: Grid) -> Table:

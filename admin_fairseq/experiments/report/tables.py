@@ -45,13 +45,25 @@ def mean_sd(values: Sequence[float], digits: int = DIGITS) -> str:
     return f"{mean} ± {statistics.stdev(values):.{digits}f}"
 
 
+def sound_losses(rows: Sequence[Row]) -> list[float]:
+    """Return the final validation losses, in bits, of the runs that did not diverge."""
+    losses = [row["valid_nll"] for row in rows if not row["diverged"]]
+    return [loss for loss in losses if loss is not None]
+
+
+def shared_words(variants: Sequence[str]) -> list[str]:
+    """Return the words that all of one variant or more have, in the order of the first."""
+    words = [variant.split() for variant in variants]
+    return [word for word in words[0] if all(word in other for other in words)]
+
+
 def loss_cell(rows: Sequence[Row]) -> str:
     """Return ``0.49 ± 0.02``, or ``0.49; 1 of 2 diverged``, of runs with one setting."""
-    sound = [row for row in rows if not row["diverged"]]
-    losses = [row["valid_nll"] for row in sound if row["valid_nll"] is not None]
-    if len(sound) == len(rows):
+    losses = sound_losses(rows)
+    failed = sum(bool(row["diverged"]) for row in rows)
+    if not failed:
         return mean_sd(losses)
-    diverged = f"{len(rows) - len(sound)} of {len(rows)} diverged"
+    diverged = f"{failed} of {len(rows)} diverged"
     return f"{mean_sd(losses)}; {diverged}" if losses else diverged
 
 
@@ -139,6 +151,15 @@ def make_lines(
         )
         lines.append(line)
     return lines
+
+
+def measures_in(lines: Sequence[Line]) -> dict[str, str]:
+    """Return column -> name in tables of the measures that one of the lines has."""
+    found = {}
+    for column, heading in MEASURES.items():
+        if any(line.means[column].values for line in lines):
+            found[column] = heading
+    return found
 
 
 def _mean(column: str, rows: Sequence[Row], runs: int) -> Mean:

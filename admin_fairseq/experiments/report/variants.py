@@ -12,7 +12,17 @@ from dataclasses import dataclass
 from .blocks import Cell, Table
 from .no_warmup import place_in_grid
 from .rates import without_rate
-from .tables import MEASURES, Line, Row, canonical, label, make_lines, mean_sd, place_of
+from .tables import (
+    Line,
+    Row,
+    canonical,
+    label,
+    make_lines,
+    mean_sd,
+    measures_in,
+    place_of,
+    shared_words,
+)
 
 NOTE = (
     "One line a variant of a method; the first of each has the fewest changes. Difference: of the "
@@ -51,8 +61,7 @@ def collect(rows: Sequence[Row]) -> list[Variants]:
             if len({_own_changes(variant) for variant in variants}) > 1
         }
         if several:
-            words = [v.split() for variants in several.values() for v in variants]
-            shared = [word for word in words[0] if all(word in other for other in words)]
+            shared = shared_words([v for variants in several.values() for v in variants])
             lines = [line for v in several.values() for line in _lines(v, shared)]
             found.append(Variants(", ".join([*key, *shared]), lines))
     return found
@@ -85,10 +94,7 @@ def _lines(
 
 def table(found: Variants) -> Table:
     """Return the variants of methods as a table. Measures that nobody has are left out."""
-    measures = {}
-    for column, heading in MEASURES.items():
-        if any(line.means[column].values for _, line, _ in found.lines):
-            measures[column] = heading
+    measures = measures_in([line for _, line, _ in found.lines])
     rows = []
     for variant, line, differences in found.lines:
         row = [label(line.method), variant or "no other change"]
