@@ -96,7 +96,6 @@ make_profiles() {
 ablate() {
     local name
     for name in "$@"; do
-        make_profiles "$name"
         case $name in
         measured) run --init-types admin ;;
         flat) run --init-types admin-flat ;;
@@ -118,8 +117,12 @@ for name in $only; do
     streams[number % 2]+=" $name"
     number=$((number + 1))
 done
+# one after the other, before anything trains: a folder of profiles takes one process at a time
 for seed in $seeds; do
     measure "$dest/omegas/measured-$seed.profile" "$seed"
+done
+for name in $only; do
+    make_profiles "$name"
 done
 # shellcheck disable=SC2086  # names are words
 {
