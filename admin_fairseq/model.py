@@ -40,7 +40,7 @@ class AdminTransformerModel(TransformerModel):
     Attributes:
         flags: what it was built from, as the command line has them; fairseq's ``cfg`` nests them.
         restored: whether weights were loaded: then omega is what the checkpoint says.
-        omegas_seen: whether a training pass has found omegas that somebody set.
+        omegas_seen: whether a profile was applied, or training has found omegas that are not 1.
     """
 
     #: called with every model that was built: what is hung on to models from outside

@@ -10,6 +10,7 @@ from admin_fairseq.profile.file import save
 from admin_fairseq.profile.fill import apply_profile
 from admin_fairseq.profile.measure import profile_omega
 from admin_fairseq.sites import first_sites, named_omegas
+from scripts.edit_omegas import edit
 from tests.helpers import adaptive, arguments, batch, build, dictionary
 
 
@@ -59,6 +60,15 @@ def test_a_model_from_a_profile_is_filled_by_one_call(tmp_path):
     assert model.flags.admin_omega == pytest.approx({n: float(o[0]) for n, o in omegas.items()})
     frozen = [name for name, omega in omegas.items() if not omega.requires_grad]
     assert frozen == first_sites(omegas)
+
+
+def test_a_profile_of_ones_counts_as_set(tmp_path):
+    path = str(tmp_path / "p")
+    save(edit(profile_omega(adaptive(), batch()), "ones"), path)
+    model = build(init_type="adaptive", admin_profile=path)
+    training.set_up(model)
+    step(model)
+    assert all(omega.eq(1).all() for omega in named_omegas(model).values())
 
 
 def profiled(tmp_path, **flags):
