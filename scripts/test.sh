@@ -16,6 +16,8 @@ setup_env recipes,test
 cd "$here/.."
 cores=$(count_cores python)
 export OMP_NUM_THREADS=1
+# hundreds of commands are run: without bytecode each compiles the plugin anew
+unset PYTHONDONTWRITEBYTECODE
 if [ $# -gt 0 ]; then
     exec python -m pytest "$@"
 fi

@@ -6,6 +6,7 @@ The warm process imports neither this plugin nor anything of a test's, so that a
 
 import atexit
 import functools
+import gc
 import glob
 import json
 import logging
@@ -106,6 +107,9 @@ def serve():
 
     torch.set_num_threads(1)
     fill_caches()
+    # what is here stays shared with the children: their garbage collectors leave it alone
+    gc.collect()
+    gc.freeze()
     answers = os.fdopen(os.dup(1), "w")
     for line in sys.stdin:
         request = json.loads(line)
@@ -171,7 +175,27 @@ def become(request):
     sys.exit(getattr(__import__(module, fromlist=[function]), function)())
 
 
+def leave_quickly(ended):
+    """End this process as it would end by itself, but for the taking apart of what it imported.
+
+    Registered with ``atexit`` before all others, so that it is the last to be called.
+    """
+    if "code" not in ended:
+        return  # the warm process itself, or a command that Python ends in another way
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(ended["code"])
+
+
 if __name__ == "__main__":
+    ended = {}
+    atexit.register(leave_quickly, ended)
     command = serve()
     if command is not None:
-        become(command)
+        try:
+            become(command)
+            ended["code"] = 0
+        except SystemExit as error:
+            if error.code is None or isinstance(error.code, int):
+                ended["code"] = (error.code or 0) & 0xFF
+            raise
