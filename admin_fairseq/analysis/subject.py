@@ -29,7 +29,7 @@ from ..checkpoints import (
     whole,
 )
 from ..errors import AdminError
-from ..init_types import find_method, measures, measuring_flags, method_of
+from ..init_types import Method, find_method, measures, measuring_flags, method_of
 from ..profile import file as profile_file
 from ..profile.data import Profile
 from ..profile.fill import apply_profile
@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 
 _BATCH_FLAGS = ("--max-tokens", "--batch-size", "--max-sentences")
 # of the flags of a checkpoint's training, these are the analysis's own
-_OF_THIS_RUN = ("seed", "cpu", "admin_count_padding")
+_OF_THIS_RUN = ("seed", "cpu", "admin_count_padding", "admin_profile")
 
 
 def parse_flags(words: Sequence[str]) -> Namespace:
@@ -186,9 +186,9 @@ def build_model(
     """
     if word is None or is_method(word):
         args = whole(copy.deepcopy(args))
-        # omegas are measured, whatever profile lies about
-        flags = {} if word is None else measuring_flags(find_method(word))
-        vars(args).update(flags, **changed_flags)
+        if word is not None:
+            vars(args).update(_flags_of(find_method(word), args, changed_flags))
+        vars(args).update(changed_flags)
         model = _build_at_first_step(args, task, sample, args.seed if seed is None else seed)
     elif os.path.exists(word):
         model = restore(word, task)
@@ -197,6 +197,18 @@ def build_model(
         raise AdminError(f"--models {word}: no such checkpoint, and no method ({methods})")
     # widened afterwards: weights are drawn in float32, as a training draws them
     return to_look_at(model, args)
+
+
+def _flags_of(method: Method, args: Namespace, changed_flags: dict[str, Any]) -> dict[str, Any]:
+    """Return a method's flags: omegas are those of the profile that is named, or are measured.
+
+    They are measured as well where the profile is what the command line is about to measure, or is
+    of another architecture; and whatever profile lies in the ``--save-dir``.
+    """
+    same = all(getattr(args, name, None) == value for name, value in changed_flags.items())
+    if args.admin_profile and same and not measures(args):
+        return dict(method.flags)
+    return measuring_flags(method)
 
 
 def to_look_at(model: Any, args: Namespace) -> Any:

@@ -42,8 +42,8 @@ def apply_profile(model: nn.Module, profile: Profile) -> None:
     raise_all("no model has the numbers of this profile:", checks.first_of(problems))
     for name, omega in profile.omega.items():
         omegas[name].fill_(float(omega))
-    if hasattr(model, "omegas_seen"):
-        model.omegas_seen = True  # omegas that are all 1 do not show that they were set
+    # of an AdminTransformerModel; omegas that are all 1 do not show that they were set
+    vars(model)["omegas_seen"] = True
 
 
 def freeze_first(model: nn.Module) -> None:

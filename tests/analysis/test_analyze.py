@@ -455,6 +455,43 @@ def test_adaptive_takes_the_profile_that_training_would_take(data_bin, checkpoin
     )
 
 
+@pytest.mark.parametrize(
+    "given, takes_it",
+    [([], True), (["adaptive"], True), (["adaptive-profiling"], False), (["adaptive-auto"], False)],
+)
+def test_a_method_takes_the_profile_that_is_named(data_bin, checkpoints, tmp_path, given, takes_it):
+    """Unless the command line is one that measures it."""
+    profile = str(checkpoints / "admin/admin.profile")
+
+    def betas(*words):
+        path = tmp_path / "d"
+        flags = [*SHAPE, *words, "--seed", "7", "--out", path]
+        assert analyze("dependency", data_bin, *flags) == 0
+        return [row["beta"] for row in read(path)[0]]
+
+    expected = ["--admin-profile", profile] if takes_it else []
+    words = ["--models", "admin", "--admin-profile", profile]
+    if given:
+        words += ["--init-type", *given]
+    assert betas(*words) == betas("--init-type", "adaptive", *expected)
+
+
+def test_other_depths_than_those_of_the_profile_are_measured(data_bin, checkpoints, tmp_path):
+    def changes(*words):
+        flags = [*SHAPE, "--models", "admin", "--depths", "2", "3", "--seeds", "1", *words]
+        assert analyze("output-change", data_bin, *flags, "--out", tmp_path / "c") == 0
+        rows = read(tmp_path / "c")[0]
+        found = {"2": [], "3": []}
+        for row in rows:
+            sites_of_a_layer = 2 if row["stack"] == "encoder" else 3
+            found[str(int(row["sites"]) // sites_of_a_layer)].append(row["output_change"])
+        return found.values()
+
+    two, three = changes("--admin-profile", checkpoints / "admin/admin.profile")
+    two_measured, three_measured = changes()
+    assert two != two_measured and three == three_measured
+
+
 # mistakes
 
 
@@ -550,8 +587,9 @@ def test_half_a_checkpoint(data_bin, checkpoints, capsys, tmp_path):
     )
 
 
-def test_a_profile_that_is_named_must_be_there(data_bin, capsys, tmp_path):
-    words = ["--init-type", "adaptive", "--admin-profile", tmp_path / "none"]
+@pytest.mark.parametrize("words", [["--init-type", "adaptive"], ["--models", "admin"]])
+def test_a_profile_that_is_named_must_be_there(data_bin, capsys, tmp_path, words):
+    words = [*words, "--admin-profile", tmp_path / "none"]
     assert "no such profile" in refused(capsys, "dependency", data_bin, *SHAPE, *words)
 
 
