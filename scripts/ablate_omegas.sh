@@ -54,17 +54,18 @@ dest=$(cd "$dest" && pwd)
 export OMP_NUM_THREADS=1 # one core for each of two trainings
 [ -d "$dest/data/data-bin" ] || admin-fairseq prepare quickstart --dest "$dest/data"
 
+batch=1024 # tokens, the recipe's
 common=(--cpu --processes 1 --lr 1e-3 --updates "$updates" --data "$dest/data")
 
-# measures a profile of a seed: measure FILE SEED [flags of train]
+# measures a profile of a seed on a batch: measure FILE SEED TOKENS [flags of train]
 measure() {
-    local file=$1 seed=$2 command
-    shift 2
+    local file=$1 seed=$2 tokens=$3 command
+    shift 3
     [ -e "$file" ] && return
     command=$(admin-fairseq train quickstart --init-type admin "${common[@]}" --seed "$seed" --dest "$dest/omegas/run" \
         "$@" --dry-run | grep -e adaptive-profiling)
     # the last of a flag counts; --save-dir stays empty
-    eval "$command --admin-profile $(printf %q "$file")" >"$file.log" 2>&1 || fail "$file could not be measured: see $file.log"
+    eval "$command --max-tokens $tokens --admin-profile $(printf %q "$file")" >"$file.log" 2>&1 || fail "$file could not be measured: see $file.log"
 }
 
 # trains all seeds, one after the other: run [flags of sweep]
@@ -84,10 +85,10 @@ make_profiles() {
             [ -e "$file" ] || python "$here/edit_omegas.py" "$dest/omegas/measured-$seed.profile" "$name" "$file" --seed "$seed" ||
                 fail "$file could not be made: see above"
             ;;
-        other-seed) measure "$file" $((seed + 1000)) ;;
-        quarter-batch) measure "$file" "$seed" --tokens-per-update 256 ;;
-        fourfold-batch) measure "$file" "$seed" --tokens-per-update 4096 ;;
-        other-corpus) measure "$file" "$seed" --data "$other" ;;
+        other-seed) measure "$file" $((seed + 1000)) "$batch" ;;
+        quarter-batch) measure "$file" "$seed" $((batch / 4)) ;;
+        fourfold-batch) measure "$file" "$seed" $((batch * 4)) ;;
+        other-corpus) measure "$file" "$seed" "$batch" --data "$other" ;;
         esac
     done
 }
@@ -119,7 +120,7 @@ for name in $only; do
 done
 # one after the other, before anything trains: a folder of profiles takes one process at a time
 for seed in $seeds; do
-    measure "$dest/omegas/measured-$seed.profile" "$seed"
+    measure "$dest/omegas/measured-$seed.profile" "$seed" "$batch"
 done
 for name in $only; do
     make_profiles "$name"
