@@ -80,6 +80,7 @@ make_profiles() {
     for seed in $seeds; do
         file=$dest/omegas/$name-$seed.profile
         case $name in
+        measured) measure "$file" "$seed" "$batch" ;;
         ones | shuffled | reversed)
             # shuffled anew for each seed
             [ -e "$file" ] || python "$here/edit_omegas.py" "$dest/omegas/measured-$seed.profile" "$name" "$file" --seed "$seed" ||
@@ -118,11 +119,9 @@ for name in $only; do
     streams[number % 2]+=" $name"
     number=$((number + 1))
 done
-# one after the other, before anything trains: a folder of profiles takes one process at a time
-for seed in $seeds; do
-    measure "$dest/omegas/measured-$seed.profile" "$seed" "$batch"
-done
-for name in $only; do
+# one after the other, before anything trains: a folder of profiles takes one process at a time; and first those that
+# others are edited from
+for name in measured $only; do
     make_profiles "$name"
 done
 # shellcheck disable=SC2086  # names are words
