@@ -103,7 +103,7 @@ def serve():
     import matplotlib  # noqa: F401
     import sacrebleu  # noqa: F401
     import torch
-    import torch.fx.experimental.symbolic_shapes
+    import torch._dynamo  # torch does so when it builds an optimizer: half of a short training
 
     torch.set_num_threads(1)
     fill_caches()
@@ -156,8 +156,6 @@ def take_place(request):
         os.dup2(source, target)
     sys.stdin = os.fdopen(0, closefd=False)
     sys.argv = request["words"]
-    # as PYTHONPATH has it: the tests' folder is no part of a command's path
-    sys.path[0] = str(REPOSITORY)
 
 
 def become(request):
@@ -188,6 +186,9 @@ def leave_quickly(ended):
 
 
 if __name__ == "__main__":
+    # as PYTHONPATH has it: the tests' folder is no part of a command's path, and its profile/ hides
+    # Python's profile
+    sys.path[0] = str(REPOSITORY)
     ended = {}
     atexit.register(leave_quickly, ended)
     command = serve()
