@@ -40,7 +40,9 @@ def _run_dependency(options: Namespace, args: Namespace, task: Any, sample: Samp
             diagonal = [f"{row.beta[-1]:.2f}" for row in stack_rows]
             last = [f"{beta:.2f}" for beta in stack_rows[-1].beta]
             print(f"{name}, {stack}")
+            own_shares = sum(row.beta[-1] ** 2 for row in stack_rows)
             print("   diagonal, each branch in its own output: ", *diagonal)
+            print(f"   sum of own shares, the diagonal's squares: {own_shares:.2f}")
             print("   last output, embedding first:            ", *last)
             print(
                 f"   components add up to the output within {error:.0e}; they are correlated: "
@@ -48,6 +50,7 @@ def _run_dependency(options: Namespace, args: Namespace, task: Any, sample: Samp
             )
             print(f"   add up to 1 only within {off:.3f}")
             summary[f"{name}, {stack}"] = {
+                "sum of own shares": own_shares,
                 "sum of squares off 1": off,
                 "reconstruction error": error,
             }

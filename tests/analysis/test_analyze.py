@@ -121,7 +121,18 @@ def test_dependency_of_methods_and_checkpoints_side_by_side(
     assert sum(site.startswith("decoder") for site in stock_sites) == 3, "its depth is its own"
     assert all(float(row["reconstruction_error"]) < 1e-10 for row in rows)
     assert document["provenance"]["command"].startswith("admin-fairseq analyze dependency")
-    assert "components add up to the output within" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "components add up to the output within" in out
+    own = [row for row in rows if row["site"] == row["branch"] and row["model"] == "post-ln"]
+    for stack in ("encoder", "decoder"):
+        shares = sum(float(row["beta"]) ** 2 for row in own if row["stack"] == stack)
+        assert document["summary"][f"post-ln, {stack}"]["sum of own shares"] == pytest.approx(
+            shares, rel=1e-4
+        )
+        told = out.partition(f"post-ln, {stack}\n")[2].partition(
+            "own shares, the diagonal's squares: "
+        )
+        assert told[2].split()[0] == f"{shares:.2f}"
     check_figures(tmp_path / "d")
 
 
