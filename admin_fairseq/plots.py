@@ -108,8 +108,9 @@ def draw_heatmaps(
     ticks: tuple[Sequence[str], Sequence[str]],
     labels: tuple[str, str],
     colour_label: str,
+    columns: int = 4,
 ) -> Figure:
-    """Draw tables as heatmaps with the same colours, at most four side by side.
+    """Draw tables as heatmaps with the same colours.
 
     Args:
         panels: title -> rows, from the bottom up, of cells: a value and what is written over it; a
@@ -117,10 +118,11 @@ def draw_heatmaps(
         ticks: of the columns and of the rows.
         labels: of both axes.
         colour_label: what the values are.
+        columns: heatmaps side by side, at most.
     """
     from matplotlib.colors import ListedColormap
 
-    columns = min(4, len(panels))
+    columns = min(columns, len(panels))
     lines = math.ceil(len(panels) / columns)
     figure, axes = new_figure(lines, columns, width=2.6, height=2.3)
     every = [axis for line in axes for axis in line]

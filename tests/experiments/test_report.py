@@ -426,6 +426,7 @@ def test_runs_without_warm_up_are_a_grid(tmp_path):
         "6-6 Post-LN optimizer radam",
         "6-6 Admin optimizer radam",
     ]
+    assert grid.columns == 2, "an optimizer a line"
     for place, of_place in grid.runs["6-6 Admin"].items():
         assert [row["seed"] for row in of_place] == [1, 2]
         for cell in of_place:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,12 +33,14 @@ class Grid:
         rates: peak learning rates, ascending; so are ``beta2s``.
         runs: panel -> (rate, beta2) -> the rows of its seeds. A panel is a depth, a method and what
             else differs, such as the optimizer.
+        columns: panels side by side: the methods, where each depth and optimizer has as many.
     """
 
     title: str
     rates: tuple[float, ...]
     beta2s: tuple[float, ...]
     runs: Mapping[str, Mapping[tuple[float, float], Sequence[Row]]]
+    columns: int = 4
 
 
 def place_in_grid(row: Row) -> tuple[float, float] | None:
@@ -80,11 +83,13 @@ def _make_grid(
         name = " ".join([depth, label(method), *own])
         for rate, beta2, row in panels[depth, others, method]:
             runs.setdefault(name, {}).setdefault((rate, beta2), []).append(row)
+    lines = set(Counter((depth, others) for depth, others, _ in panels).values())
     return Grid(
         title=", ".join([*key, _WORD, *shared]),
         rates=tuple(sorted({rate for rate, _, _ in cells})),
         beta2s=tuple(sorted({beta2 for _, beta2, _ in cells})),
         runs=runs,
+        columns=min(4, lines.pop()) if len(lines) == 1 else 4,
     )
 
 
@@ -144,6 +149,7 @@ def draw(path: Path, grid: Grid) -> None:
         panels,
         ticks,
         ("peak learning rate", r"$\beta_2$"),
-        "final validation nll (bits; x: diverged)",
+        "final validation nll, bits\n(x: diverged)",
+        grid.columns,
     )
     plots.write_figure(figure, path)
