@@ -46,13 +46,8 @@ def compose(
     """
     letters = _name_variants(sections)
     titles = {section.key: title(section.key, letters) for section in sections}
-    blocks: list[Block] = [Heading(1, "Report"), Heading(2, "Results"), Paragraph(MEANS)]
-    if any(section.common_loss is not None for section in sections):
-        blocks.append(Paragraph(COMMON_LOSS))
-    for section in sections:
-        blocks.append(Heading(3, titles[section.key]))
-        blocks.append(results_table(section, f"Results: {titles[section.key]}", letters))
-
+    blocks: list[Block] = [Heading(1, "Report")]
+    # what sets many sections side by side comes before them: a grid alone has dozens
     if at_rates:
         blocks += [Heading(2, "Learning rates"), Paragraph(rates.NOTE)]
     for found, picture in at_rates:
@@ -69,6 +64,13 @@ def compose(
     for grid, picture in grids:
         blocks += [Heading(3, grid.title), no_warmup.table(grid)]
         blocks.append(Picture(picture, f"Without warm-up: {grid.title}"))
+
+    blocks += [Heading(2, "Results"), Paragraph(MEANS)]
+    if any(section.common_loss is not None for section in sections):
+        blocks.append(Paragraph(COMMON_LOSS))
+    for section in sections:
+        blocks.append(Heading(3, titles[section.key]))
+        blocks.append(results_table(section, f"Results: {titles[section.key]}", letters))
 
     tested = [section for section in sections if section.comparisons]
     if tested:
