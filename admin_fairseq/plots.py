@@ -115,8 +115,7 @@ def draw_heatmaps(
     Args:
         panels: title -> rows, from the bottom up, of cells: a value and what is written over it; a
             cell without a value is grey if something is written there, and else empty. One or more.
-        ticks: of the columns and of the rows.
-        labels: of both axes.
+        ticks, labels: of the columns and of the rows.
         colour_label: what the values are.
         columns: heatmaps side by side, at most.
     """
@@ -143,8 +142,7 @@ def draw_heatmaps(
                 axis.text(x, y, text, ha="center", va="center", fontsize=7, color=colour)
         for of_axis, of_ticks in ((axis.xaxis, ticks[0]), (axis.yaxis, ticks[1])):
             of_axis.set_ticks(range(len(of_ticks)), of_ticks)
-        axis.set_xlabel(labels[0])
-        axis.set_ylabel(labels[1])
+        axis.set(xlabel=labels[0], ylabel=labels[1])
         axis.set_title(title, fontsize=9)
     for axis in every[len(panels) :]:
         axis.axis("off")

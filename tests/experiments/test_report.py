@@ -313,7 +313,7 @@ def test_runs_at_several_rates(tmp_path):
     assert found.best("default") is None and found.best("adaptive") == 0.001
     table = rates.table(found)
     assert [cell.text for cell in table.rows[0]] == [
-        "Post-LN", "2 of 2 diverged", "2 of 2 diverged", "1 2",
+        "Post-LN", "6.55 ± 0.07; 2 of 2 diverged", "6.90; 2 of 2 diverged", "1 2",
     ]  # fmt: skip
     assert [cell.text for cell in table.rows[1]] == [
         "Admin", "1.60 ± 0.14", "0.50; 1 of 2 diverged", "1 2",
@@ -435,8 +435,8 @@ def test_runs_without_warm_up_are_a_grid(tmp_path):
     table = no_warmup.table(grid)
     shown = [[f"*{cell.text}*" if cell.bold else cell.text for cell in row] for row in table.rows]
     assert shown[:4] == [
-        ["6-6 Post-LN", "0.98", "2 of 2 diverged", "2 of 2 diverged"],
-        ["6-6 Post-LN", "0.999", "2 of 2 diverged", "2 of 2 diverged"],
+        ["6-6 Post-LN", "0.98", *["6.50 ± 0.00; 2 of 2 diverged"] * 2],
+        ["6-6 Post-LN", "0.999", *["6.50 ± 0.00; 2 of 2 diverged"] * 2],
         ["6-6 Admin", "0.98", "3.15 ± 0.07", "*2.15 ± 0.07*"],
         ["6-6 Admin", "0.999", "3.15 ± 0.07", "2.10; 1 of 2 diverged"],
     ]

@@ -14,11 +14,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .blocks import Cell, Table
-from .tables import Row, canonical, label, loss_cell, place_of, shared_words, sound_losses
+from .tables import (
+    Row,
+    canonical,
+    label,
+    loss_cell,
+    place_of,
+    shared_words,
+    shown_losses,
+    sound_losses,
+)
 
 NOTE = (
     "Final validation nll per token in bits of runs without warm-up, over peak learning rate and "
-    "beta2: mean over the seeds that did not diverge. Bold: the best of a model, where no seed did."
+    "beta2: mean over the seeds that did not diverge, or over all where all did. Bold: the best of "
+    "a model, where no seed did."
 )
 _CHOICE = re.compile(r"(?:^| )(lr|beta2)=(\S+)")
 _WORD = "no-warmup"
@@ -139,7 +149,9 @@ def draw(path: Path, grid: Grid) -> None:
                 rows = runs.get((rate, beta2), [])
                 loss = mean_loss(rows)
                 failed = sum(bool(row["diverged"]) for row in rows)
-                text = "" if loss is None else f"{loss:.2f}"
+                # a cell in which all diverged has no colour, and says where its plateau lies
+                shown = shown_losses(rows)
+                text = f"{statistics.mean(shown):.2f}" if shown else ""
                 if failed:
                     text = "\n".join(filter(None, [text, f"x {failed} of {len(rows)}"]))
                 line.append((loss, text))

@@ -19,8 +19,8 @@ from .tables import Row, canonical, label, loss_cell, place_of
 
 NOTE = (
     "Final validation nll per token in bits, against the peak learning rate: mean over seeds ± "
-    "sample standard deviation, of the runs that did not diverge. Bold: the best rate of a method, "
-    "of those at which no run diverged."
+    "sample standard deviation, of the runs that did not diverge, or of all where all did. Bold: "
+    "the best rate of a method, of those at which no run diverged."
 )
 _RATE = re.compile(r"(?:^| )lr=(\S+)")
 

@@ -1,5 +1,6 @@
 """The lines of one table: a method at a depth, its means over seeds beside the paper's number."""
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -57,9 +58,18 @@ def shared_words(variants: Sequence[str]) -> list[str]:
     return [word for word in words[0] if all(word in other for other in words)]
 
 
+def shown_losses(rows: Sequence[Row]) -> list[float]:
+    """Return the losses, in bits, of the runs that did not diverge, or of all where all did.
+
+    Where a plateau lies tells a training that is slow from one that goes nowhere.
+    """
+    known = [row["valid_nll"] for row in rows if row["valid_nll"] is not None]
+    return sound_losses(rows) or [loss for loss in known if math.isfinite(loss)]
+
+
 def loss_cell(rows: Sequence[Row]) -> str:
     """Return ``0.49 ± 0.02``, or ``0.49; 1 of 2 diverged``, of runs with one setting."""
-    losses = sound_losses(rows)
+    losses = shown_losses(rows)
     failed = sum(bool(row["diverged"]) for row in rows)
     if not failed:
         return mean_sd(losses)
