@@ -108,7 +108,7 @@ def draw_heatmaps(
     ticks: tuple[Sequence[str], Sequence[str]],
     labels: tuple[str, str],
     colour_label: str,
-    columns: int = 4,
+    columns: int,
 ) -> Figure:
     """Draw tables as heatmaps with the same colours.
 

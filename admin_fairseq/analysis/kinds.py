@@ -38,9 +38,9 @@ def _run_dependency(options: Namespace, args: Namespace, task: Any, sample: Samp
             off = max(abs(row.sum_of_squares - 1) for row in stack_rows)
             error = max(row.error for row in stack_rows)
             diagonal = [f"{row.beta[-1]:.2f}" for row in stack_rows]
+            own_shares = sum(row.beta[-1] ** 2 for row in stack_rows)
             last = [f"{beta:.2f}" for beta in stack_rows[-1].beta]
             print(f"{name}, {stack}")
-            own_shares = sum(row.beta[-1] ** 2 for row in stack_rows)
             print("   diagonal, each branch in its own output: ", *diagonal)
             print(f"   sum of own shares, the diagonal's squares: {own_shares:.2f}")
             print("   last output, embedding first:            ", *last)

@@ -32,6 +32,7 @@ NOTE = (
 )
 _CHOICE = re.compile(r"(?:^| )(lr|beta2)=(\S+)")
 _WORD = "no-warmup"
+_ABREAST = 4
 
 
 @dataclass(frozen=True)
@@ -43,14 +44,15 @@ class Grid:
         rates: peak learning rates, ascending; so are ``beta2s``.
         runs: panel -> (rate, beta2) -> the rows of its seeds. A panel is a depth, a method and what
             else differs, such as the optimizer.
-        columns: panels side by side: the methods, where each depth and optimizer has as many.
+        columns: panels side by side, at most: the methods, where each depth and optimizer has as
+            many.
     """
 
     title: str
     rates: tuple[float, ...]
     beta2s: tuple[float, ...]
     runs: Mapping[str, Mapping[tuple[float, float], Sequence[Row]]]
-    columns: int = 4
+    columns: int
 
 
 def place_in_grid(row: Row) -> tuple[float, float] | None:
@@ -93,13 +95,13 @@ def _make_grid(
         name = " ".join([depth, label(method), *own])
         for rate, beta2, row in panels[depth, others, method]:
             runs.setdefault(name, {}).setdefault((rate, beta2), []).append(row)
-    lines = set(Counter((depth, others) for depth, others, _ in panels).values())
+    methods = set(Counter((depth, others) for depth, others, _ in panels).values())
     return Grid(
         title=", ".join([*key, _WORD, *shared]),
         rates=tuple(sorted({rate for rate, _, _ in cells})),
         beta2s=tuple(sorted({beta2 for _, beta2, _ in cells})),
         runs=runs,
-        columns=min(4, lines.pop()) if len(lines) == 1 else 4,
+        columns=min(_ABREAST, *methods) if len(methods) == 1 else _ABREAST,
     )
 
 

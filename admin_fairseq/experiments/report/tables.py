@@ -1,6 +1,5 @@
 """The lines of one table: a method at a depth, its means over seeds beside the paper's number."""
 
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -63,8 +62,7 @@ def shown_losses(rows: Sequence[Row]) -> list[float]:
 
     Where a plateau lies tells a training that is slow from one that goes nowhere.
     """
-    known = [row["valid_nll"] for row in rows if row["valid_nll"] is not None]
-    return sound_losses(rows) or [loss for loss in known if math.isfinite(loss)]
+    return sound_losses(rows) or [row["valid_nll"] for row in rows if row["valid_nll"] is not None]
 
 
 def loss_cell(rows: Sequence[Row]) -> str:
