@@ -22,7 +22,7 @@ from ..errors import AdminError, raise_all
 from ..weights import Weights
 from .ctranslate2_compare import CLOSE, compare
 from .export import fold_and_compare, load_foldable, stock_state
-from .int8_noise import warn_of_noise
+from .int8_noise import warn_of_cut_sums, warn_of_noise
 
 logger = logging.getLogger(__name__)
 # what CTranslate2 writes
@@ -76,6 +76,7 @@ def export_ctranslate2(
         folded.weights[name] = value.float()  # numpy has no bfloat16
     if quantization and quantization.startswith("int8"):
         warn_of_noise(folded)
+        warn_of_cut_sums()
     with _folder_beside(folder) as work:
         stock = os.path.join(work, "stock.pt")
         save_checkpoint(stock_state(state, folded), stock)

@@ -13,6 +13,7 @@ from fairseq.models.transformer import TransformerModel
 
 from admin_fairseq import cli
 from admin_fairseq.checkpoints import load_checkpoint
+from admin_fairseq.deploy import int8_noise
 from admin_fairseq.deploy.compare import compare
 from admin_fairseq.deploy.ctranslate2_export import put_in_place
 from admin_fairseq.deploy.fold import fold_state
@@ -382,26 +383,41 @@ def test_ctranslate2_translates_alike(data_bin, trained, exported):
     assert sorted(os.listdir(exported)) == ["config.json", "model.bin", "shared_vocabulary.json"]
 
 
-def test_ctranslate2_int8(trained, tmp_path, capsys):
-    assert (
-        cli.main(
-            [
-                "export",
-                "--format",
-                "ctranslate2",
-                "--quantization",
-                "int8",
-                str(trained),
-                str(tmp_path / "int8"),
-            ]
-        )
-        == 0
-    )
-    log = capsys.readouterr().err
-    assert "omegas near 0" not in log
+def test_ctranslate2_int8(trained, tmp_path):
+    # in a process of its own: CTranslate2 reads CT2_USE_MKL once
+    command = [sys.executable, "-m", "admin_fairseq", "export", "--format", "ctranslate2"]
+    command += ["--quantization", "int8", trained, tmp_path / "int8"]
+    log = run(*command, env={"CT2_USE_MKL": "1"}).stdout
+    assert "omegas near 0" not in log and "VNNI" not in log
     found = re.search(r"CTranslate2 \(int8\S*\): .* differ by (\S+) on average", log)
-    assert 0 < float(found[1]) < 0.2
+    assert 0 < float(found[1]) < 0.02
     assert os.listdir(tmp_path) == ["int8"], "nothing is left beside it"
+
+
+def test_int8_is_worse_on_processors_without_vnni(trained, tmp_path, capsys, monkeypatch):
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("processor\t: 0\nvendor_id\t: AuthenticAMD\nflags\t\t: fpu avx avx2\n")
+    monkeypatch.setattr(int8_noise, "_CPUINFO", str(cpuinfo))
+    monkeypatch.delenv("CT2_USE_MKL", raising=False)
+    int8 = ["--quantization", "int8", str(trained), str(tmp_path / "int8")]
+    assert cli.main(["export", "--format", "ctranslate2", *int8]) == 0
+    assert "CT2_USE_MKL=1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "vendor, flags, mkl, cut",
+    [
+        ("AuthenticAMD", "avx2", "0", True),
+        ("AuthenticAMD", "avx2", "1", False),
+        ("AuthenticAMD", "avx2 avx512_vnni", "0", False),
+        ("AuthenticAMD", "avx2 avx_vnni", "", False),
+        ("GenuineIntel", "avx2", "0", False),
+    ],
+)
+def test_where_int8_sums_are_cut(vendor, flags, mkl, cut):
+    text = f"vendor_id\t: {vendor}\nflags\t\t: fpu {flags} fma\n"
+    assert int8_noise.cuts_sums(text, {"CT2_USE_MKL": mkl}) is cut
+    assert not int8_noise.cuts_sums("Features\t: asimd\n", {}), "ARM"
 
 
 def test_near_zero_omegas_are_a_warning_for_int8(trained, tmp_path, capsys):
