@@ -125,12 +125,9 @@ def run(*command, cwd=None, check=True, env=None, timeout=600):
     Without an environment of its own a command runs in a fork of the warm process.
     """
     words = [str(word) for word in command]
-    if words[0] in warm.ENTRIES and env is None and warm.shared().busy.acquire(blocking=False):
-        try:
-            folder = cwd or os.getcwd()
-            return warm.shared().run(*words, cwd=folder, check=check, timeout=timeout)
-        finally:
-            warm.shared().busy.release()
+    if words[0] in warm.ENTRIES and env is None:
+        folder = cwd or os.getcwd()
+        return warm.shared().run(*words, cwd=folder, check=check, timeout=timeout)
     tool = Path(sys.executable).parent / words[0]
     if tool.exists():
         words[0] = str(tool)

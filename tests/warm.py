@@ -1,26 +1,33 @@
 """Commands in forked children of one warm process, without the seconds of importing fairseq.
 
 The warm process imports neither this plugin nor anything of a test's, so that a child without
-``--user-dir`` is stock fairseq; a child is a process of its own, which can be killed as one.
+``--user-dir`` is stock fairseq; a child is a process of its own, which can be killed as one. Its
+Python is a virtual environment whose fairseq-train and others are `warm_client`, so that what
+an ``admin-fairseq train`` starts is such a child as well.
 """
 
 import atexit
 import functools
 import gc
 import glob
+import itertools
 import json
 import logging
 import os
 import runpy
+import select
+import selectors
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
+
+from tests.warm_client import ask
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 ENTRIES = {
@@ -34,20 +41,26 @@ ENTRIES = {
 
 
 class Warm:
-    """The warm process, as a test sees it."""
+    """The warm process, as a test sees it.
+
+    Attributes:
+        folder: a virtual environment, whose commands are run by the warm process.
+    """
 
     def __init__(self, folder):
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
-        self.outputs = Path(folder)
-        self.number = 0
-        self.busy = threading.Lock()  # one command at a time: who finds it taken starts a cold one
-        self.server = subprocess.Popen(
-            [sys.executable, __file__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
-            text=True,
-        )
+        self.folder = Path(folder)
+        self.numbers = itertools.count(1)
+        make_environment(self.folder)
+        # here: who asks before the warm process has imported all waits, and is not refused
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(f"{folder}/socket")
+            listener.listen(64)
+            self.server = subprocess.Popen(
+                [self.folder / "bin" / "python", __file__, str(listener.fileno())],
+                stdin=subprocess.PIPE,
+                env=environment(),
+                pass_fds=[listener.fileno()],
+            )
 
     def run(self, *words, cwd=None, check=True, kill_when=None, stdin="", timeout=300):
         """Run a command of :data:`ENTRIES`, or ``python SCRIPT``; like ``helpers.run``.
@@ -55,29 +68,58 @@ class Warm:
         Args:
             kill_when: end it with SIGKILL as soon as a file of one of these patterns is there.
         """
-        self.number += 1
-        output = self.outputs / f"{self.number}.txt"
-        output.with_suffix(".in").write_text(stdin)
-        request = {
-            "words": [str(word) for word in words],
-            "cwd": str(cwd or self.outputs),
-            "output": str(output),
-            "kill_when": [str(pattern) for pattern in kill_when or ()],
-            "timeout": timeout,
-        }
-        self.server.stdin.write(json.dumps(request) + "\n")
-        self.server.stdin.flush()
-        code = json.loads(self.server.stdout.readline())
+        words = [str(word) for word in words]
+        output = self.folder / f"{next(self.numbers)}.txt"
+        given = output.with_suffix(".in")
+        given.write_text(stdin)
+        with open(given) as reads, open(output, "wb") as writes:
+            streams = [reads.fileno(), writes.fileno(), writes.fileno()]
+            where = str(cwd or self.folder)
+            connection = ask(f"{self.folder}/socket", words, where, environment(), streams)
+        code = answer_of(connection, kill_when or (), timeout)
         result = SimpleNamespace(returncode=code, stdout=output.read_text(errors="replace"))
         if check and code != (-signal.SIGKILL if kill_when else 0):
-            raise AssertionError(
-                f"{' '.join(request['words'])}: exit code {code}\n{result.stdout[-4000:]}"
-            )
+            raise AssertionError(f"{' '.join(words)}: exit code {code}\n{result.stdout[-4000:]}")
         return result
 
     def close(self):
         self.server.stdin.close()
         self.server.wait(10)
+
+
+def environment():
+    """Return the variables that a command is started with."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+
+
+def make_environment(folder):
+    """Make a virtual environment that has our packages, and other commands of the same names."""
+    (folder / "bin").mkdir()
+    (folder / "bin" / "python").symlink_to(sys.executable)
+    for name in ("lib", "lib64"):
+        if os.path.isdir(f"{sys.prefix}/{name}"):
+            (folder / name).symlink_to(f"{sys.prefix}/{name}")
+    home = os.path.dirname(os.path.realpath(sys.executable))
+    (folder / "pyvenv.cfg").write_text(f"home = {home}\n")
+    client = (Path(__file__).parent / "warm_client.py").read_text()
+    for name in ENTRIES:
+        command = folder / "bin" / name
+        # -IS: a Python that looks for no packages is there in no time
+        command.write_text(f"#!{folder}/bin/python -IS\n{client}")
+        command.chmod(0o755)
+
+
+def answer_of(connection, kill_when, timeout):
+    """Return the exit code of a command, once it has ended or was killed."""
+    deadline = time.monotonic() + timeout
+    pause = 0.002 if kill_when else timeout
+    with connection:
+        while not select.select([connection], [], [], pause)[0]:
+            due = any(glob.glob(str(pattern)) for pattern in kill_when)
+            if due or time.monotonic() > deadline:
+                connection.send(bytes([signal.SIGKILL]))
+                break
+        return int(connection.makefile().read() or 1)
 
 
 @functools.cache
@@ -90,10 +132,10 @@ def shared():
     return process
 
 
-def serve():
-    """Read requests from stdin, a JSON object a line, and answer with exit codes.
+def serve(listener):
+    """Start a child for each connection, and answer with its exit code, until stdin ends.
 
-    Returns in a child what it has to run.
+    Returns in a child what it has to run, and its streams.
     """
     import fairseq_cli.generate
     import fairseq_cli.interactive
@@ -110,15 +152,74 @@ def serve():
     # what is here stays shared with the children: their garbage collectors leave it alone
     gc.collect()
     gc.freeze()
-    answers = os.fdopen(os.dup(1), "w")
-    for line in sys.stdin:
-        request = json.loads(line)
-        child = os.fork()
-        if child == 0:
-            return request
-        answers.write(json.dumps(wait_for(child, request)) + "\n")
-        answers.flush()
-    return None
+    ended, ends = socket.socketpair()
+    ends.setblocking(False)
+    ended.setblocking(False)
+    before = signal.signal(signal.SIGCHLD, lambda number, frame: None)
+    signal.set_wakeup_fd(ends.fileno())
+    children = {}  # process: its connection
+    with selectors.DefaultSelector() as selector:
+        for source in (sys.stdin, listener, ended):
+            selector.register(source, selectors.EVENT_READ)
+        while True:
+            for key, _ in selector.select():
+                if key.fileobj is sys.stdin:
+                    return None
+                if key.fileobj is ended:
+                    ended.recv(4096)
+                    answer(children, selector)
+                elif key.fileobj is listener:
+                    connection, _ = listener.accept()
+                    request, streams = receive(connection)
+                    child = os.fork()
+                    if child == 0:
+                        signal.set_wakeup_fd(-1)
+                        signal.signal(signal.SIGCHLD, before)
+                        # a connection that a child holds open would not end with the other side
+                        for held in (listener, ended, ends, connection, *children.values()):
+                            held.close()
+                        return request, streams
+                    for stream in streams:
+                        os.close(stream)
+                    children[child] = connection
+                    selector.register(connection, selectors.EVENT_READ, child)
+                elif key.data in children:
+                    pass_on(key.fileobj, key.data, selector)
+
+
+def receive(connection):
+    """Return a request, and the descriptors that came with it."""
+    text, streams, _, _ = socket.recv_fds(connection, 2**16, 3)
+    while not text.endswith(b"\n"):
+        text += connection.recv(2**16)
+    return json.loads(text), streams
+
+
+def pass_on(connection, child, selector):
+    """Give a child the signal that came for it: SIGKILL, if who started it has ended."""
+    try:
+        signals = connection.recv(16)
+    except ConnectionResetError:
+        signals = b""
+    if not signals:
+        selector.unregister(connection)
+    for number in signals or [signal.SIGKILL]:
+        os.kill(child, number)
+
+
+def answer(children, selector):
+    """Tell who started them of the children that have ended."""
+    for child, connection in list(children.items()):
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if not ended:
+            continue
+        del children[child]
+        try:
+            selector.unregister(connection)
+            connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())
+        except (KeyError, OSError):
+            pass  # nobody waits for it any more
+        connection.close()
 
 
 def fill_caches():
@@ -132,35 +233,23 @@ def fill_caches():
     )
 
 
-def wait_for(child, request):
-    """Return the exit code of a child, negative if a signal ended it."""
-    deadline = time.monotonic() + request["timeout"]
-    killed = False
-    while True:
-        ended, status = os.waitpid(child, os.WNOHANG)
-        if ended:
-            return os.waitstatus_to_exitcode(status)
-        due = any(glob.glob(pattern) for pattern in request["kill_when"])
-        if not killed and (due or time.monotonic() > deadline):
-            os.kill(child, signal.SIGKILL)
-            killed = True
-        time.sleep(0.002)
-
-
-def take_place(request):
-    """Become the command: its folder, its streams, its arguments."""
+def take_place(request, streams):
+    """Become the command: its folder, streams, signals, environment and arguments."""
     os.chdir(request["cwd"])
-    output = os.open(request["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    given = os.open(request["output"].replace(".txt", ".in"), os.O_RDONLY)
-    for source, target in ((given, 0), (output, 1), (output, 2)):
+    for target, source in enumerate(streams):
         os.dup2(source, target)
+        os.close(source)
     sys.stdin = os.fdopen(0, closefd=False)
+    for number in request["ignored"]:
+        signal.signal(number, signal.SIG_IGN)
+    os.environ.clear()
+    os.environ.update(request["environment"])
     sys.argv = request["words"]
 
 
-def become(request):
+def become(request, streams):
     """Run the command in this process."""
-    take_place(request)
+    take_place(request, streams)
     # fairseq's commands set up logging when they are imported, the first of them for all
     logging.getLogger().handlers.clear()
     for name in [name for name in sys.modules if name.startswith("fairseq_cli.")]:
@@ -191,10 +280,10 @@ if __name__ == "__main__":
     sys.path[0] = str(REPOSITORY)
     ended = {}
     atexit.register(leave_quickly, ended)
-    command = serve()
+    command = serve(socket.socket(fileno=int(sys.argv[1])))
     if command is not None:
         try:
-            become(command)
+            become(*command)
             ended["code"] = 0
         except SystemExit as error:
             if error.code is None or isinstance(error.code, int):

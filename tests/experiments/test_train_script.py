@@ -5,7 +5,6 @@ import math
 import os
 import re
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from admin_fairseq.init_types import METHODS
 from admin_fairseq.profile.file import save
 from tests.helpers import REPOSITORY
 from tests.profiles import made_up
+from tests.warm import shared
 
 FOLDER = recipes.RECIPES
 DATA = "\n[data]\nsource = en\ntarget = de\nlowercase = no\n"
@@ -78,9 +78,8 @@ def tiny(tmp_path, data_bin):
 
 
 def script(name, folder, *words, start=False):
-    """Run a script on the small recipe, or only start it, in a process group of its own."""
-    path = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
+    """Run a script on the small recipe with the warm process's commands, or only start it."""
+    environment = {**os.environ, "VENV": str(shared().folder), "OMP_NUM_THREADS": "1"}
     line = ["bash", str(REPOSITORY / "scripts" / name), *(str(word) for word in words)]
     if start:
         return subprocess.Popen(
