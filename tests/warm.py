@@ -152,74 +152,89 @@ def serve(listener):
     # what is here stays shared with the children: their garbage collectors leave it alone
     gc.collect()
     gc.freeze()
-    ended, ends = socket.socketpair()
-    ends.setblocking(False)
-    ended.setblocking(False)
-    before = signal.signal(signal.SIGCHLD, lambda number, frame: None)
-    signal.set_wakeup_fd(ends.fileno())
-    children = {}  # process: its connection
-    with selectors.DefaultSelector() as selector:
-        for source in (sys.stdin, listener, ended):
-            selector.register(source, selectors.EVENT_READ)
+    return Server(listener).run()
+
+
+class Server:
+    """The warm process's side of the connections."""
+
+    def __init__(self, listener):
+        self.listener = listener
+        self.children = {}  # process: its connection
+        self.selector = selectors.DefaultSelector()
+        self.ended, self.ends = socket.socketpair()  # readable when a child has ended
+        for end in (self.ended, self.ends):
+            end.setblocking(False)
+        self.before = signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        signal.set_wakeup_fd(self.ends.fileno())
+        for source in (sys.stdin, listener, self.ended):
+            self.selector.register(source, selectors.EVENT_READ)
+
+    def run(self):
+        """Return None when stdin ends, and in a child what it has to run, and its streams."""
         while True:
-            for key, _ in selector.select():
+            for key, _ in self.selector.select():
                 if key.fileobj is sys.stdin:
                     return None
-                if key.fileobj is ended:
-                    ended.recv(4096)
-                    answer(children, selector)
-                elif key.fileobj is listener:
-                    connection, _ = listener.accept()
-                    request, streams = receive(connection)
-                    child = os.fork()
-                    if child == 0:
-                        signal.set_wakeup_fd(-1)
-                        signal.signal(signal.SIGCHLD, before)
-                        # a connection that a child holds open would not end with the other side
-                        for held in (listener, ended, ends, connection, *children.values()):
-                            held.close()
-                        return request, streams
-                    for stream in streams:
-                        os.close(stream)
-                    children[child] = connection
-                    selector.register(connection, selectors.EVENT_READ, child)
-                elif key.data in children:
-                    pass_on(key.fileobj, key.data, selector)
+                if key.fileobj is self.listener:
+                    asked = self.begin()
+                    if asked:
+                        return asked
+                elif key.fileobj is self.ended:
+                    self.ended.recv(4096)
+                    self.answer()
+                elif key.data in self.children:
+                    self.pass_on(key.fileobj, key.data)
 
+    def begin(self):
+        """Start a child; return its request and streams in it, None in this process."""
+        connection, _ = self.listener.accept()
+        line, streams, _, _ = socket.recv_fds(connection, 2**16, 3)
+        while not line.endswith(b"\n"):
+            more = connection.recv(2**16)
+            if not more:  # killed while it asked
+                connection.close()
+                return None
+            line += more
+        child = os.fork()
+        if child == 0:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, self.before)
+            # a connection that a child holds open would not end with the other side
+            held = (self.listener, self.ended, self.ends, connection, self.selector)
+            for source in (*held, *self.children.values()):
+                source.close()
+            return json.loads(line), streams
+        for stream in streams:
+            os.close(stream)
+        self.children[child] = connection
+        self.selector.register(connection, selectors.EVENT_READ, child)
+        return None
 
-def receive(connection):
-    """Return a request, and the descriptors that came with it."""
-    text, streams, _, _ = socket.recv_fds(connection, 2**16, 3)
-    while not text.endswith(b"\n"):
-        text += connection.recv(2**16)
-    return json.loads(text), streams
-
-
-def pass_on(connection, child, selector):
-    """Give a child the signal that came for it: SIGKILL, if who started it has ended."""
-    try:
-        signals = connection.recv(16)
-    except ConnectionResetError:
-        signals = b""
-    if not signals:
-        selector.unregister(connection)
-    for number in signals or [signal.SIGKILL]:
-        os.kill(child, number)
-
-
-def answer(children, selector):
-    """Tell who started them of the children that have ended."""
-    for child, connection in list(children.items()):
-        ended, status = os.waitpid(child, os.WNOHANG)
-        if not ended:
-            continue
-        del children[child]
+    def pass_on(self, connection, child):
+        """Give a child the signals that came for it: SIGKILL, if who started it has ended."""
         try:
-            selector.unregister(connection)
-            connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())
-        except (KeyError, OSError):
-            pass  # nobody waits for it any more
-        connection.close()
+            signals = connection.recv(16)
+        except ConnectionResetError:
+            signals = b""
+        if not signals:
+            self.selector.unregister(connection)
+        for number in signals or [signal.SIGKILL]:
+            os.kill(child, number)
+
+    def answer(self):
+        """Tell the exit codes of the children that have ended."""
+        for child, connection in list(self.children.items()):
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if not ended:
+                continue
+            del self.children[child]
+            try:
+                self.selector.unregister(connection)
+                connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())
+            except (KeyError, OSError):
+                pass  # nobody waits for it any more
+            connection.close()
 
 
 def fill_caches():
