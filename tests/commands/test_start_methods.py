@@ -34,8 +34,8 @@ def environment(folder, method):
 
 @pytest.mark.subprocess
 @pytest.mark.slow
-@every_method
-def test_training_with_workers_is_the_same(data_bin, tmp_path, method):
+def test_training_with_workers_is_the_same(data_bin, tmp_path):
+    method = "spawn"  # and forkserver below: half a minute each
     flags = ["--user-dir", USER_DIR, "--cpu", *TRAIN_FLAGS, "--num-workers", 1]
     flags += ["--init-type", "adaptive-auto", "--max-update", 4]
     weights = []
@@ -48,8 +48,8 @@ def test_training_with_workers_is_the_same(data_bin, tmp_path, method):
 
 @pytest.mark.subprocess
 @pytest.mark.slow
-@every_method
-def test_preprocessing_with_workers_is_the_same(tmp_path, method):
+def test_preprocessing_with_workers_is_the_same(tmp_path):
+    method = "forkserver"
     write_corpus(tmp_path, {"train": 60})
     words = "fairseq-preprocess -s en -t de --trainpref train --workers 2 --destdir".split()
     for name, env in (("fork", None), (method, environment(tmp_path, method))):
