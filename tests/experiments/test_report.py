@@ -212,7 +212,8 @@ def test_significance_is_sacrebleus(table):
     assert [cell.text for cell in cells] == [
         "6-6",
         "1",
-        "Post-LN, Admin",
+        "Post-LN",
+        "Admin",
         f"{scores['BLEU'][0].score:.2f}, {scores['BLEU'][1].score:.2f}",
         "<= 0.001",
     ]

@@ -96,7 +96,7 @@ def test_results_come_first_and_provenance_last(table, tmp_path):
     ]
     (picture,) = (tmp_path / "out").glob("*.png")
     assert f"![Learning curves: {heading}]({picture.name})" in text
-    assert "| 6-6 | 1 | Post-LN, Admin |" in text and "| <= 0.001 |" in text
+    assert "| 6-6 | 1 | Post-LN | Admin |" in text and "| <= 0.001 |" in text
     provenance = text[text.index("## Provenance") :]
     assert r'Post-LN 6-6 seed 3 at update 9: non-finite \<loss> & "more"' in provenance
 

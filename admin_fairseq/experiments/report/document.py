@@ -195,13 +195,13 @@ def significance_table(comparisons: Sequence[Comparison], name: str) -> Table:
         texts = [
             comparison.depth,
             str(comparison.seed),
-            ", ".join(comparison.methods),
+            *comparison.methods,  # apart: a label may have a comma
             f"{before:.2f}, {after:.2f}",
             format_p(comparison.p),
         ]
         rows.append([Cell(text) for text in texts])
     signatures = sorted({comparison.signature for comparison in comparisons})
-    columns = ["depth", "seed", "methods", "tokenised BLEU", "p"]
+    columns = ["depth", "seed", "first", "second", "tokenised BLEU", "p"]
     notes = [f"Signature: {'; '.join(signatures)}"]
     if any(at_floor(comparison.p) for comparison in comparisons):
         notes.append(
