@@ -99,8 +99,12 @@ def make_environment(folder):
     for name in ("lib", "lib64"):
         if os.path.isdir(f"{sys.prefix}/{name}"):
             (folder / name).symlink_to(f"{sys.prefix}/{name}")
-    home = os.path.dirname(os.path.realpath(sys.executable))
-    (folder / "pyvenv.cfg").write_text(f"home = {home}\n")
+    settings = Path(sys.prefix, "pyvenv.cfg")
+    if settings.exists():
+        shutil.copy(settings, folder)
+    else:
+        home = os.path.dirname(os.path.realpath(sys.executable))
+        (folder / "pyvenv.cfg").write_text(f"home = {home}\n")
     client = (Path(__file__).parent / "warm_client.py").read_text()
     for name in ENTRIES:
         command = folder / "bin" / name
