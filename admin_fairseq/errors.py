@@ -8,6 +8,7 @@ from typing import Optional
 
 # what the plain Exception says that fairseq's trainer raises for any error while loading weights
 WRAPPED = "please ensure that the architectures match"
+MOST = 10  # things of one kind that a message lists
 WHILE_HANDLING = "\nDuring handling of the above exception, another exception occurred:\n"
 
 
@@ -46,6 +47,13 @@ def raise_all(heading: str, problems: Sequence[object]) -> None:
     if problems:
         lines = [heading] + [f"  - {problem}" for problem in problems]
         raise AdminError("\n".join(lines))
+
+
+def first_of(items: Sequence[object], most: int = MOST) -> list[str]:
+    """Return the first items as text, and behind them how many more there are."""
+    shown = [str(item) for item in items[:most]]
+    more = len(items) - most
+    return [*shown, f"... and {more} more"] if more > 0 else shown
 
 
 def install_excepthook() -> None:

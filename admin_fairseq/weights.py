@@ -10,14 +10,13 @@ from collections.abc import Mapping
 
 import torch
 
-from .errors import AdminError
+from .errors import AdminError, first_of
 from .init_types import SCALES, methods_that_store
 
 Weights = dict[str, torch.Tensor]
 
 # made anew by every model; older releases of fairseq stored them. _float_tensor holds anything
 _IGNORED = ("_float_tensor", "embed_positions.weights")
-_MOST = 9  # differences that a message lists
 
 
 def non_finite(weights: Mapping[str, torch.Tensor]) -> list[str]:
@@ -61,9 +60,7 @@ def differences(ours: Mapping[str, torch.Tensor], theirs: Mapping[str, torch.Ten
     for name in given:
         if name not in known and not name.endswith(_IGNORED):
             foreign.append(f"{name} is not the model's")
-    problems = missing + foreign + misshapen
-    more = len(problems) - _MOST
-    return problems if more <= 0 else problems[:_MOST] + [f"... and {more} more"]
+    return first_of(missing + foreign + misshapen)
 
 
 def _shapes(weights: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:

@@ -21,7 +21,6 @@ from .data import SiteProfile
 
 OMEGA_RANGE = (1e-4, 1e4)
 TOLERANCE = 1e-6  # of the recursion, relative; a file holds numbers to the last bit
-MOST = 10  # problems that a message lists
 CHECKSUM = "checksum"
 # less than float() takes: not 1_000, and not the digits of all scripts
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(nan|inf)", re.IGNORECASE | re.ASCII)
@@ -30,14 +29,6 @@ NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(nan|inf)", re.IGN
 def shown(text: str, most: int = 60) -> str:
     """Return a piece of a file as a message may show it: quoted, escaped and not long."""
     return repr(text if len(text) <= most else text[:most] + "...")
-
-
-def first_of(problems: list[str], most: int = MOST) -> list[str]:
-    """Return the first problems of a list, and how many more there are."""
-    more = len(problems) - most
-    if more <= 0:
-        return problems
-    return problems[:most] + [f"... and {more} more"]
 
 
 def number_in(cell: str, line: int) -> float:

@@ -13,7 +13,7 @@ import stat
 from typing import BinaryIO, Optional, Union
 
 from .. import files
-from ..errors import AdminError, raise_all
+from ..errors import AdminError, first_of, raise_all
 from . import checks
 from .data import Profile
 from .text import TITLE, format_profile, parse_profile, unwritable_names
@@ -33,7 +33,7 @@ def save(profile: Profile, path: Path) -> None:
         OSError: if the file cannot be written; what was there before still is.
     """
     problems = unwritable_names(profile) + checks.out_of_range(profile.sites)
-    raise_all(f"{path}: this profile cannot be written:", checks.first_of(problems))
+    raise_all(f"{path}: this profile cannot be written:", first_of(problems))
     _write(format_profile(profile), path)
 
 
@@ -117,12 +117,12 @@ def _check_damage(profile: Profile, text: str, digits: Optional[str], path: Path
         raise ValueError(f"the checksum is wrong.\n{way_out}")
     elif problems:
         lines = ["edited by hand, omegas do not follow from the variances:"]
-        logger.warning("%s: %s", path, "\n  - ".join(lines + checks.first_of(problems)))
+        logger.warning("%s: %s", path, "\n  - ".join(lines + first_of(problems)))
 
 
 def _refuse(heading: str, problems: list[str], *after: str) -> None:
     if problems:
-        listed = [f"  - {problem}" for problem in checks.first_of(problems)]
+        listed = [f"  - {problem}" for problem in first_of(problems)]
         raise ValueError("\n".join([heading, *listed, *after]))
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from ..errors import AdminError, raise_all
+from ..errors import AdminError, first_of, raise_all
 from ..sites import STACKS, first_sites, named_omegas, named_sites
 from . import checks
 from .data import Profile
@@ -39,7 +39,7 @@ def apply_profile(model: nn.Module, profile: Profile) -> None:
             + _listed("in the model, but without an omega (its --init-type is not adaptive)", plain)
         )
     problems = checks.out_of_range(profile.sites)
-    raise_all("no model has the numbers of this profile:", checks.first_of(problems))
+    raise_all("no model has the numbers of this profile:", first_of(problems))
     for name, omega in profile.omega.items():
         omegas[name].fill_(float(omega))
     # of an AdminTransformerModel; omegas that are all 1 do not show that they were set

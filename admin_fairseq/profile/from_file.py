@@ -9,9 +9,8 @@ from argparse import Namespace
 from torch import nn
 
 from .. import options
-from ..errors import AdminError, raise_all
+from ..errors import AdminError, first_of, raise_all
 from ..sites import first_sites
-from . import checks
 from .data import Profile
 from .file import load
 from .fill import NAMED, apply_profile
@@ -117,4 +116,4 @@ def _other_seeds(args: Namespace) -> str:
     heading = (
         "One profile serves several seeds. Beside this run are these; name the one of this model:"
     )
-    return "\n  ".join([heading, *checks.first_of(found, NAMED)]) + "\n"
+    return "\n  ".join([heading, *first_of(found, NAMED)]) + "\n"

@@ -610,7 +610,7 @@ def test_differences_are_all_listed_and_not_too_many():
     problems = differences(ours, theirs)
     assert len(problems) == 3 and any("dictionary is another" in problem for problem in problems)
     many = differences({f"w{i}": torch.zeros(1) for i in range(30)}, {})
-    assert len(many) == 10 and many[-1] == "... and 21 more"
+    assert len(many) == 11 and many[-1] == "... and 20 more"
 
 
 def test_one_layer_models():

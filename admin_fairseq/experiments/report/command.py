@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import AdminError, raise_all
+from ..values import amount
 
 
 def add_parser(commands: Any) -> None:
@@ -27,6 +28,14 @@ def add_parser(commands: Any) -> None:
         metavar="DIR",
         help="recipe files of your own, for published numbers; one that has the name of a recipe "
         "of the package takes its place",
+    )
+    command.add_argument(
+        "--updates-to",
+        metavar="BITS",
+        nargs="+",
+        type=amount,
+        default=[],
+        help="validation losses in bits a token: tables have the updates to each of them too",
     )
     command.set_defaults(run=_run)
 
@@ -53,7 +62,7 @@ def _run(args: Namespace) -> None:
     from .write import write_report
 
     out = args.out or os.path.join(os.path.dirname(os.path.abspath(args.results)), "report")
-    write_report(args.results, out, args.recipes)
+    write_report(args.results, out, args.recipes, args.updates_to)
 
 
 def _run_curves(args: Namespace) -> None:

@@ -6,8 +6,9 @@ from math import isfinite
 from pathlib import Path
 from typing import Optional
 
+from ...errors import first_of
 from ...logs import read_log
-from .tables import Row, label
+from .tables import NAMED, Row, label
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +27,7 @@ def read_curves(rows: Iterable[Row], folder: Path) -> dict[str, Curve]:
         folder: what the names of the runs are relative to: the folder of results.tsv.
     """
     curves: dict[str, Curve] = {}
+    missing = []
     # a run has a row for each test set, and one curve
     for run, kept in {row["run"]: row["curve"] for row in rows}.items():
         log = folder / run / "train.log"
@@ -33,7 +35,12 @@ def read_curves(rows: Iterable[Row], folder: Path) -> dict[str, Curve]:
         if curve:
             curves[run] = curve
         else:
-            logger.warning("%s is missing, or has no validation; its curve is not drawn", log)
+            missing.append(log)
+    if missing:
+        logger.warning(
+            "missing, or without a validation, so that their curves are not drawn: %s",
+            ", ".join(first_of(missing, NAMED)),
+        )
     return curves
 
 
@@ -75,16 +82,12 @@ def first_update_at(curve: Curve, loss: float) -> Optional[int]:
     return None
 
 
-def updates_to(
-    loss: Optional[float], rows: Iterable[Row], curves: Mapping[str, Curve]
-) -> dict[str, str]:
-    """Return run -> updates to ``loss``, ``never`` or ``no log``; empty if there is no such loss.
+def updates_to(loss: float, rows: Iterable[Row], curves: Mapping[str, Curve]) -> dict[str, str]:
+    """Return run -> updates to ``loss``, ``never`` or ``no log``.
 
     Runs that diverged are asked as well: one may have reached the loss before.
     """
     updates: dict[str, str] = {}
-    if loss is None:
-        return updates
     for row in rows:
         run = row["run"]
         if run not in curves:

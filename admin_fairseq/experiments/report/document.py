@@ -17,15 +17,14 @@ MEANS = (
     "(2 of 3): over 2 of the 3 seeds that were run. Bold: the best of ours at its depth, among "
     "methods of which no run diverged. Empty cells: not run by us."
 )
-COMMON_LOSS = (
-    "Updates to the common loss, for each seed: the first validation at which it reaches the "
-    "largest final validation loss of the runs in the table that did not diverge, or never."
+UPDATES = (
+    "Updates to a loss, for each seed: the first validation that is at it or below, or never. The "
+    "common loss is the largest final one of the runs in the table that did not diverge."
 )
 PAIRED = (
     "Paired bootstrap on tokenised BLEU, per seed: p of the second method against the first. "
     f"{SAMPLES:,} samples cannot tell a p below {1 / SAMPLES:g} from it."
 )
-UPDATES = "updates to the common loss"
 
 
 def compose(
@@ -66,8 +65,8 @@ def compose(
         blocks.append(Picture(picture, f"Without warm-up: {grid.title}"))
 
     blocks += [Heading(2, "Results"), Paragraph(MEANS)]
-    if any(section.common_loss is not None for section in sections):
-        blocks.append(Paragraph(COMMON_LOSS))
+    if any(section.targets for section in sections):
+        blocks.append(Paragraph(UPDATES))
     for section in sections:
         blocks.append(Heading(3, titles[section.key]))
         blocks.append(results_table(section, f"Results: {titles[section.key]}", letters))
@@ -128,14 +127,12 @@ def results_table(section: Section, name: str, letters: Mapping[str, str]) -> Ta
     lines = section.lines
     measures = measures_in(lines)
     has_published = any(line.published for line in lines)
-    has_updates = section.common_loss is not None
 
     columns = ["depth", "method"]
     if has_published:
         columns.append("published")
     columns += [*measures.values(), "seeds", "diverged"]
-    if has_updates:
-        columns.append(UPDATES)
+    columns += [f"updates to {target}" for target in section.targets]
 
     best = find_best(lines)
     sources = _number_sources(lines)
@@ -149,8 +146,7 @@ def results_table(section: Section, name: str, letters: Mapping[str, str]) -> Ta
             row.append(Cell(str(line.means[column]), is_best))
         row.append(Cell(" ".join(str(seed) for seed in line.seeds)))
         row.append(Cell(f"{line.diverged} of {len(line.seeds)}" if line.seeds else ""))
-        if has_updates:
-            row.append(Cell(", ".join(line.updates)))
+        row += [Cell(", ".join(line.updates[target])) for target in section.targets]
         rows.append(row)
     return Table(name, columns, rows, _notes(section, sources, letters))
 

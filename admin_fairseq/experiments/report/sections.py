@@ -15,6 +15,7 @@ from .tables import Line, Row, canonical, label, make_lines
 
 logger = logging.getLogger(__name__)
 
+COMMON_LOSS = "the common loss"  # a target of updates, beside those that the user names
 # columns of results.tsv that say how a section's numbers came about
 PROVENANCE = ("updates", "tokens_per_update", "hardware", "commit", "versions", "wall_clock")
 
@@ -35,6 +36,7 @@ class Section:
 
     Attributes:
         common_loss: what all runs that did not diverge reached in the end, in bits a token.
+        targets: the losses that the lines have updates to, as text, such as ``0.5 bits``.
         curves: the runs' validation curves, by the name that a figure gives them.
         facts: where the numbers come from: name -> text.
     """
@@ -42,6 +44,7 @@ class Section:
     key: Key
     lines: list[Line]
     common_loss: Optional[float]
+    targets: tuple[str, ...]
     comparisons: list[significance.Comparison]
     curves: dict[str, curves.Curve]
     facts: dict[str, str]
@@ -66,25 +69,38 @@ class Results:
 
     Attributes:
         rows: of results.tsv, at least one.
-        folder: its folder, which the names of runs are relative to.
         files: name -> recipe file.
         curves: run -> its validation curve.
+        translations: of the runs, for the paired tests.
+        losses: in bits a token: tables have the updates to each, beside those to the common one.
     """
 
     rows: list[Row]
-    folder: Path
     files: dict[str, Path]
     curves: dict[str, curves.Curve]
+    translations: significance.Translations
+    losses: tuple[float, ...] = ()
 
     @classmethod
-    def of(cls, path: Union[str, Path], recipes: Union[str, Path, None] = None) -> "Results":
+    def of(
+        cls,
+        path: Union[str, Path],
+        recipes: Union[str, Path, None] = None,
+        losses: Sequence[float] = (),
+    ) -> "Results":
         """Read a results.tsv; arguments and errors are those of :func:`build`."""
         rows = results.read(path)
         if not rows:
             raise AdminError(f"{path}: no results in it yet: admin-fairseq evaluate writes them")
         folder = Path(path).resolve().parent
         # once for all tables: a run is in one for each test set
-        return cls(rows, folder, find_recipes(recipes), curves.read_curves(rows, folder))
+        return cls(
+            rows,
+            find_recipes(recipes),
+            curves.read_curves(rows, folder),
+            significance.Translations(folder),
+            tuple(losses),
+        )
 
     def sections(self) -> list[Section]:
         """Return a section for each table of :func:`group`."""
@@ -97,12 +113,17 @@ class Results:
         if key.subset == "test" and not key.variant:
             papers = find_published(key.data, self.files)
         common_loss = curves.find_common_loss(mine, self.curves)
-        updates = curves.updates_to(common_loss, mine, self.curves)
+        targets = {} if common_loss is None else {COMMON_LOSS: common_loss}
+        targets |= {f"{loss:g} bits": loss for loss in self.losses}
+        updates = {
+            target: curves.updates_to(loss, mine, self.curves) for target, loss in targets.items()
+        }
         return Section(
             key=key,
             lines=make_lines(mine, papers, updates),
             common_loss=common_loss,
-            comparisons=significance.compare(mine, self.folder),
+            targets=tuple(targets),
+            comparisons=significance.compare(mine, self.translations),
             curves=curves.name_curves(mine, self.curves),
             facts=_facts(key, mine),
         )

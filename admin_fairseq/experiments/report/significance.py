@@ -11,9 +11,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import Optional
 
-from ...errors import AdminError
+from ...errors import AdminError, first_of
 from ...logs import read_generation
-from .tables import Row, canonical, label
+from .tables import NAMED, Row, canonical, label
 
 logger = logging.getLogger(__name__)
 
@@ -86,45 +86,89 @@ def at_floor(p: float, samples: int = SAMPLES) -> bool:
     return p <= 1 / samples
 
 
-def compare(rows: Sequence[Row], folder: Path) -> list[Comparison]:
+class Translations:
+    """The runs' translations and the paired tests of them, for all tables of a report.
+
+    A run may stand in several tables: its translation is read once, and each pair tested once.
+
+    Attributes:
+        folder: of results.tsv, which the names of runs are relative to.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._outputs: dict[Path, Optional[Output]] = {}
+        self._tested: dict[tuple[str, str, str], Comparison] = {}
+
+    def warn_of_missing(self) -> None:
+        """Say in one message which runs were not tested; nothing if all were."""
+        missing = [path for path, output in self._outputs.items() if output is None]
+        if not missing:
+            return
+        logger.warning(
+            "missing, so that their runs are not tested for significance: %s",
+            ", ".join(first_of(missing, NAMED)),
+        )
+
+    def test(self, first: Row, second: Row) -> Optional[Comparison]:
+        """Return the paired test of two runs' translations, or None where one is missing.
+
+        Raises:
+            AdminError: if the runs translated different test sets.
+        """
+        # both are read, also where the first is missing: so all that are missing are named
+        baseline, system = self._read(first), self._read(second)
+        if baseline is None or system is None:
+            return None
+        pair = (first["run"], second["run"], first["subset"])
+        if pair not in self._tested:
+            self._tested[pair] = _test(first, second, baseline, system)
+        return self._tested[pair]
+
+    def _read(self, row: Row) -> Optional[Output]:
+        path = self.folder / row["run"] / f"{row['subset']}.out"
+        if path not in self._outputs:
+            self._outputs[path] = read_generation(path) if path.is_file() else None
+        return self._outputs[path]
+
+
+def compare(rows: Sequence[Row], translations: Translations) -> list[Comparison]:
     """Return the paired tests between methods of the same depth and seed.
 
-    Runs that diverged are not tested, nor are those whose translation is missing, which is warned
-    of.
+    Runs that diverged are not tested, nor are those whose translation is missing.
 
     Args:
         rows: one group of results, in the order in which methods are to be compared.
-        folder: the folder of results.tsv.
+        translations: of the runs.
 
     Raises:
         AdminError: if two runs translated different test sets.
     """
-    outputs: dict[Path, Optional[Output]] = {}
     found = []
     for first, second in combinations(rows, 2):
         if not _comparable(first, second):
             continue
-        # each is read once, also where the other is missing: so all that are missing are named
-        baseline = _read_output(first, folder, outputs)
-        system = _read_output(second, folder, outputs)
-        if baseline is None or system is None:
-            continue
-        if baseline[0] != system[0]:
-            raise AdminError(
-                f"{first['run']} and {second['run']}: their outputs of {first['subset']} are of "
-                "two test sets; translate again with admin-fairseq evaluate"
-            )
-        before, after, p, signature = paired_bootstrap(baseline[1], system[1], baseline[0])
-        comparison = Comparison(
-            depth=first["depth"],
-            seed=first["seed"],
-            methods=(label(first["init_type"]), label(second["init_type"])),
-            bleu=(before, after),
-            p=p,
-            signature=signature,
-        )
-        found.append(comparison)
+        comparison = translations.test(first, second)
+        if comparison is not None:
+            found.append(comparison)
     return found
+
+
+def _test(first: Row, second: Row, baseline: Output, system: Output) -> Comparison:
+    if baseline[0] != system[0]:
+        raise AdminError(
+            f"{first['run']} and {second['run']}: their outputs of {first['subset']} are of "
+            "two test sets; translate again with admin-fairseq evaluate"
+        )
+    before, after, p, signature = paired_bootstrap(baseline[1], system[1], baseline[0])
+    return Comparison(
+        depth=first["depth"],
+        seed=first["seed"],
+        methods=(label(first["init_type"]), label(second["init_type"])),
+        bleu=(before, after),
+        p=p,
+        signature=signature,
+    )
 
 
 def _comparable(first: Row, second: Row) -> bool:
@@ -134,14 +178,3 @@ def _comparable(first: Row, second: Row) -> bool:
     # of evaluate --loss-only there is no translation
     scored = all(row["bleu"] is not None and not row["diverged"] for row in (first, second))
     return same_cell and not same_method and scored
-
-
-def _read_output(row: Row, folder: Path, known: dict[Path, Optional[Output]]) -> Optional[Output]:
-    path = folder / row["run"] / f"{row['subset']}.out"
-    if path not in known:
-        if path.is_file():
-            known[path] = read_generation(path)
-        else:
-            known[path] = None
-            logger.warning("%s is missing: its run is not tested for significance", path)
-    return known[path]

@@ -13,6 +13,7 @@ from ..published import Published
 Row = dict[str, Any]  # one line of results.tsv: column -> value, None where it is empty
 
 DIGITS = 2
+NAMED = 5  # missing files that a warning names: a results.tsv may have come without any of them
 # column of results.tsv -> name in tables
 MEASURES = {**results.MEASURES, "valid_nll": "validation nll, bits"}
 LOWER_IS_BETTER = {"valid_nll"}
@@ -115,7 +116,7 @@ class Line:
         means: column of results.tsv -> its mean over seeds.
         seeds: of the runs, in ascending order.
         diverged: how many of the runs diverged.
-        updates: updates to the common loss, a number or a word for each seed.
+        updates: target -> updates to that loss, a number or a word for each seed.
     """
 
     depth: str
@@ -124,13 +125,13 @@ class Line:
     means: dict[str, Mean]
     seeds: tuple[int, ...]
     diverged: int
-    updates: tuple[str, ...]
+    updates: dict[str, tuple[str, ...]]
 
 
 def make_lines(
     rows: Sequence[Row],
     papers: Mapping[tuple[str, str], Published],
-    updates: Mapping[str, str],
+    updates: Mapping[str, Mapping[str, str]],
 ) -> list[Line]:
     """Return the lines of one table, by depth, and at each depth in the vocabulary's order.
 
@@ -138,7 +139,7 @@ def make_lines(
         rows: one group of results; runs that diverged count as such, and in no mean.
         papers: (canonical word, depth) -> the published number; a line without a run of ours
             has empty cells beside it.
-        updates: run -> its updates to the common loss; empty where that is not known.
+        updates: target, such as ``0.5 bits`` -> run -> its updates to that loss.
     """
     runs: dict[tuple[str, str], list[Row]] = {key: [] for key in papers}
     for row in rows:
@@ -147,7 +148,9 @@ def make_lines(
     for method, depth in sorted(runs, key=_order):
         mine = sorted(runs[method, depth], key=lambda row: row["seed"])
         trained = [row for row in mine if not row["diverged"]]
-        reached = [updates[row["run"]] for row in mine] if updates else []
+        reached = {}
+        for target, of_run in updates.items():
+            reached[target] = tuple(of_run[row["run"]] for row in mine)
         line = Line(
             depth=depth,
             method=method,
@@ -155,7 +158,7 @@ def make_lines(
             means={column: _mean(column, trained, len(mine)) for column in MEASURES},
             seeds=tuple(row["seed"] for row in mine),
             diverged=len(mine) - len(trained),
-            updates=tuple(reached),
+            updates=reached,
         )
         lines.append(line)
     return lines

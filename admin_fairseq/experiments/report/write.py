@@ -18,7 +18,10 @@ T = TypeVar("T")
 
 
 def write_report(
-    path: Union[str, Path], out: Union[str, Path], recipes: Union[str, Path, None] = None
+    path: Union[str, Path],
+    out: Union[str, Path],
+    recipes: Union[str, Path, None] = None,
+    losses: Sequence[float] = (),
 ) -> None:
     """Write ``report.md``, ``.html``, ``.tex``, ``.csv`` and the learning curves into a folder.
 
@@ -26,14 +29,16 @@ def write_report(
         path: results.tsv.
         out: the folder of the report; it is made.
         recipes: a folder of recipe files whose published numbers come before the package's.
+        losses: in bits a token; the tables have the updates to each.
 
     Raises:
         AdminError: if results.tsv is damaged or holds nothing, or ``out`` cannot be written.
     """
-    known = Results.of(path, recipes)
+    known = Results.of(path, recipes, losses)
     at_rates = rates.collect(known.rows, known.files)
     # first: there methods are compared as they should be
     sections = [rates.best_section(found, known) for found in at_rates] + known.sections()
+    known.translations.warn_of_missing()
     out = Path(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
