@@ -17,8 +17,8 @@ from .start import run_command
 logger = logging.getLogger(__name__)
 # with the numbers: README.md, "Which init type?"
 WHICH = (
-    "Deep models: analytic or adaptive-flat; to reproduce the papers: adaptive, at a third of "
-    "their rate; up to about six layers: default"
+    "Deep models: analytic or adaptive-flat; to reproduce the papers: adaptive (its best rate was "
+    "a third of analytic's); up to about six layers: default"
 )
 
 
