@@ -10,6 +10,7 @@ import io
 import logging
 import math
 import os
+import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -46,6 +47,14 @@ def line_styles() -> Iterator[dict[str, Any]]:
         number += 1
 
 
+def plain(name: str) -> str:
+    """Return a name as matplotlib shows it as it is: users name runs and methods.
+
+    A dollar sign would begin a formula, and a label with ``_`` first is left out of legends.
+    """
+    return f" {name}".replace("$", r"\$") if name.startswith("_") else name.replace("$", r"\$")
+
+
 def spread_markers(points: int, number: int) -> tuple[int, int]:
     """Return ``markevery`` of a line: few markers, and not where other lines have theirs.
 
@@ -73,11 +82,15 @@ def draw_rates(
 ) -> None:
     """Draw loss against learning rate. ``lines``: name -> rate -> (bits, diverged) of each seed.
 
-    Rates ascend; a line goes through the means of their seeds.
+    Rates ascend; a line goes through the means of the seeds that did not diverge.
     """
     for style, (name, of_rate) in zip(line_styles(), lines.items()):
-        means = [sum(bits for bits, _ in ends) / len(ends) for ends in of_rate.values()]
-        axis.plot(list(of_rate), means, label=name, **style)
+        means = []
+        for ends in of_rate.values():
+            # as tables have it: of the runs that did not diverge, or of all where all did
+            sound = [bits for bits, diverged in ends if not diverged]
+            means.append(statistics.mean(sound or [bits for bits, _ in ends]))
+        axis.plot(list(of_rate), means, label=plain(name), **style)
         for rate, ends in of_rate.items():
             for bits, diverged in ends:
                 axis.plot(
@@ -103,53 +116,6 @@ def _power_of_ten(number: float) -> str:
     return f"{float(mantissa):g}e{int(exponent)}"
 
 
-def draw_heatmaps(
-    panels: Mapping[str, Sequence[Sequence[tuple[float | None, str]]]],
-    ticks: tuple[Sequence[str], Sequence[str]],
-    labels: tuple[str, str],
-    colour_label: str,
-    columns: int,
-) -> Figure:
-    """Draw tables as heatmaps with the same colours.
-
-    Args:
-        panels: title -> rows, from the bottom up, of cells: a value and what is written over it; a
-            cell without a value is grey if something is written there, and else empty. One or more.
-        ticks, labels: of the columns and of the rows.
-        colour_label: what the values are.
-        columns: heatmaps side by side, at most.
-    """
-    from matplotlib.colors import ListedColormap
-
-    columns = min(columns, len(panels))
-    lines = math.ceil(len(panels) / columns)
-    figure, axes = new_figure(lines, columns, width=2.6, height=2.3)
-    every = [axis for line in axes for axis in line]
-    known = [value for rows in panels.values() for row in rows for value, _ in row if value]
-    low, high = (min(known), max(known)) if known else (0.0, 1.0)
-    for axis, (title, rows) in zip(every, panels.items()):
-        failed = [[1.0 if text and value is None else math.nan for value, text in r] for r in rows]
-        axis.imshow(failed, cmap=ListedColormap(["#d9d9d9"]), origin="lower", aspect="auto")
-        values = [[math.nan if value is None else value for value, _ in row] for row in rows]
-        image = axis.imshow(
-            values, cmap="viridis_r", vmin=low, vmax=high, origin="lower", aspect="auto"
-        )
-        for y, row in enumerate(rows):
-            for x, (value, text) in enumerate(row):
-                # the colour map is dark at its high end
-                dark = value is not None and value > low + 0.45 * (high - low)
-                colour = "white" if dark else "black"
-                axis.text(x, y, text, ha="center", va="center", fontsize=7, color=colour)
-        for of_axis, of_ticks in ((axis.xaxis, ticks[0]), (axis.yaxis, ticks[1])):
-            of_axis.set_ticks(range(len(of_ticks)), of_ticks)
-        axis.set(xlabel=labels[0], ylabel=labels[1])
-        axis.set_title(title, fontsize=9)
-    for axis in every[len(panels) :]:
-        axis.axis("off")
-    figure.colorbar(image, ax=every, label=colour_label, shrink=0.8)
-    return figure
-
-
 def draw_curves(
     axis: Axes, curves: Mapping[str, Sequence[tuple[float, float]]], ylabel: str
 ) -> None:
@@ -160,7 +126,7 @@ def draw_curves(
         if points:
             updates, values = zip(*points)
             style["markevery"] = spread_markers(len(points), number)
-            axis.plot(updates, values, label=name, **style)
+            axis.plot(updates, values, label=plain(name), **style)
     axis.set_xlabel("updates")
     axis.set_ylabel(ylabel)
     legend_below(axis)

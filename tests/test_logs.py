@@ -1,4 +1,12 @@
-from admin_fairseq.logs import read_generation, read_log
+import logging
+import subprocess
+import sys
+
+import pytest
+
+from admin_fairseq.errors import AdminError
+from admin_fairseq.experiments.runs import watching
+from admin_fairseq.logs import curve_of, read_generation, read_log
 
 LOG = """2026-01-01 | INFO | fairseq_cli.train | Namespace({'a': 1})
 2026-01-01 | INFO | train_inner | {"epoch": 1, "update": 0.5, "loss": "9.5", "ppl": "350.1", "num_updates": "20", "lr": "5e-05"}
@@ -60,3 +68,88 @@ def test_bytes_that_are_no_text_are_passed_over(tmp_path):
     path.write_bytes(b"\xff\xfe a library's own line\n" + LOG.encode())
     train, _ = read_log(path)
     assert [record["num_updates"] for record in train] == [20, 40]
+
+
+VALIDATION = '| INFO | %s | {"%s_nll_loss": "%s", "%s_ppl": "%s", "%s_num_updates": "%s"}\n'
+
+
+def validation(subset, bits, updates):
+    return VALIDATION % (subset, subset, bits, subset, 2**bits, subset, updates)
+
+
+def test_of_several_validation_sets_the_first_counts(tmp_path):
+    path = tmp_path / "train.log"
+    lines = [validation("valid", 3.0, 100), validation("valid1", 8.0, 100)]
+    path.write_text(
+        "".join([*lines, validation("valid", 2.5, 200), validation("valid1", 7.0, 200)])
+    )
+    assert curve_of(read_log(path)[1]) == [(100, 3.0), (200, 2.5)]
+
+
+def test_a_million_updates_as_fairseq_writes_them(tmp_path):
+    path = tmp_path / "train.log"
+    path.write_text(validation("valid", 3.0, "1e+06") + validation("valid", 2.0, "1.0001e+06"))
+    curve = curve_of(read_log(path)[1])
+    assert curve == [(1_000_000, 3.0), (1_000_100, 2.0)]
+    assert all(type(update) is int for update, _ in curve)
+
+
+@pytest.mark.parametrize("update", ["nan", "inf", "soon", "[1]"])
+def test_records_of_no_update_are_passed_over(update, tmp_path):
+    path = tmp_path / "train.log"
+    path.write_text(validation("valid", 3.0, update) + validation("valid", 2.0, 5))
+    assert curve_of(read_log(path)[1]) == [(5, 2.0)]
+
+
+def test_a_criterion_without_nll_has_no_curve(tmp_path):
+    path = tmp_path / "train.log"
+    path.write_text('| INFO | valid | {"valid_loss": "3", "valid_num_updates": "5"}\n')
+    assert len(read_log(path)[1]) == 1 and curve_of(read_log(path)[1]) == []
+
+
+@pytest.mark.parametrize("nested", ["{" * 3, '{"a": ' * 100_000])
+def test_torn_records_are_passed_over(nested, tmp_path):
+    path = tmp_path / "train.log"
+    path.write_text(f"| INFO | valid | {nested}\n" + validation("valid", 2.0, 5))
+    assert curve_of(read_log(path)[1]) == [(5, 2.0)]
+
+
+def test_a_log_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    assert read_log(tmp_path / "file" / "train.log") == ([], [])
+    with pytest.raises(AdminError, match="train.log: this log cannot be read"):
+        read_log(tmp_path / ("x" * 300) / "train.log")
+    with pytest.raises(AdminError, match="this log cannot be read"):
+        read_log(f"{tmp_path}/\0/train.log")
+
+
+WRITER = """
+import sys, time
+for line in sys.argv[1:]:
+    print(line, end="", flush=True)
+    time.sleep(0.4)
+"""
+
+
+@pytest.mark.subprocess
+def test_watching_a_log_with_torn_lines_and_two_sets(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(watching, "POLL", 0.1)
+    first = validation("valid", 3.0, "1e+06")
+    lines = [
+        first[:30],  # half a line, and its rest in time
+        first[30:],
+        validation("valid1", 9.0, "1e+06"),
+        '| INFO | valid | {"valid_ppl": "2"| INFO | train_inner | {"loss": "9"}\n',
+        validation("valid", 2.0, "1.5e+06"),
+        '| INFO | train_inner | {"loss": "nan", "num_updates": "1.6e+06"}\n',
+    ]
+    log = tmp_path / "train.log"
+    with open(log, "w") as file, caplog.at_level(logging.INFO):
+        process = subprocess.Popen([sys.executable, "-c", WRITER, *lines], stdout=file)
+        assert watching.wait_and_watch(process, log, 0) == 1_600_000
+        process.wait()
+    shown = [line for line in caplog.messages if "perplexity" in line]
+    assert [line.split(": ")[1] for line in shown] == [
+        "update 1000000, perplexity 8.00",
+        "update 1500000, perplexity 4.00",
+    ]

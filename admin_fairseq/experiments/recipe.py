@@ -21,6 +21,7 @@ from .values import (
     DEPTH,
     Key,
     amount,
+    amounts,
     betas,
     depths,
     dims,
@@ -32,7 +33,6 @@ from .values import (
     token_counts,
     took,
     whole,
-    words,
     yes_or_no,
 )
 
@@ -58,7 +58,7 @@ KEYS = {
         # the criterion, optimizer and layers of docs/speed.md
         "fast": Key(yes_or_no, "yes or no", required=False),
         "optimizer": Key(str, "an optimizer"),
-        "betas": Key(betas, "beta1 / beta2"),
+        "betas": Key(betas, "beta1 / beta2, each below 1"),
         "lr": Key(amount, "a number"),
         "warmup": Key(positive, "a number of updates"),
         "label-smoothing": Key(amount, "a number"),
@@ -70,8 +70,8 @@ KEYS = {
         "seeds": Key(seeds, "whole numbers"),
         # without: each run's own seed
         "profile-seed": Key(int, "a whole number", required=False),
-        "no-warmup-lr": Key(words, "learning rates", required=False),
-        "no-warmup-beta2": Key(words, "values of beta2", required=False),
+        "no-warmup-lr": Key(amounts, "learning rates", required=False),
+        "no-warmup-beta2": Key(amounts, "values of beta2", required=False),
         "no-warmup-updates": Key(positive, "a number of updates", required=False),
         "validate-every": Key(positive, "a number of updates", required=False),
         # checkpoints by updates, instead of one an epoch
@@ -227,7 +227,8 @@ def _parse(path: Path) -> configparser.ConfigParser:
         interpolation=None,
     )
     try:
-        with open(path, encoding="utf-8") as file:
+        # -sig: editors on Windows put a mark before the text
+        with open(path, encoding="utf-8-sig") as file:
             parser.read_file(file)
     except (OSError, UnicodeDecodeError) as error:
         raise AdminError(f"{path}: cannot be read as a recipe: {error}") from None

@@ -14,6 +14,9 @@ from typing import Any, NamedTuple
 
 from ..errors import AdminError, raise_all
 from ..files import StrPath, locked, replacing
+from .values import DEPTH
+
+_LARGEST = 2**63 - 1  # of an integer
 
 Row = dict[str, Any]  # column -> value; None for an empty cell
 
@@ -54,6 +57,7 @@ COLUMNS = {
     "commit": Column("text", "of this repository; + after it: files differed"),
     "versions": Column("text", "of what results depend on"),
     "curve": Column("curve", "validation losses, update:bits, in order", is_new=True),
+    "lr": Column("float", "peak learning rate", is_new=True),
 }
 MEASURES = {
     "bleu": "tokenised BLEU",
@@ -106,9 +110,10 @@ def read(path: StrPath) -> list[Row]:
         AdminError: naming line and column of everything that is wrong.
     """
     try:
-        with open(path, encoding="utf-8") as file:
+        # -sig: editors on Windows put a mark before the text
+        with open(path, encoding="utf-8-sig") as file:
             # _line leaves nothing in a cell that ends a line here, such as a form feed
-            lines = file.read().splitlines()
+            lines = file.read().rstrip("\n").splitlines()
     except OSError as error:
         raise AdminError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -170,7 +175,7 @@ def _cell(column: Column, cell: str) -> Any:
         if column.required:
             raise ValueError("empty")
         return None
-    if column.kind == "depth" and not (cell.count("-") == 1 and cell.replace("-", "").isdigit()):
+    if column.kind == "depth" and not DEPTH.fullmatch(cell):
         raise ValueError(f"'{cell[:40]}' is not a depth, such as 6-6")
     if column.kind == "int":
         return _number(cell, int, "an integer")
@@ -191,6 +196,8 @@ def _number(cell: str, kind: type, name: str) -> Any:
         value = kind(cell)
     except ValueError:
         raise ValueError(f"'{cell[:40]}' is not {name}") from None
-    if not math.isfinite(value):
+    if kind is int and abs(value) > _LARGEST:
+        raise ValueError(f"'{cell[:40]}...' is too large")
+    if kind is float and not math.isfinite(value):
         raise ValueError(f"'{cell[:40]}' is not finite")
     return value

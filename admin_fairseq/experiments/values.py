@@ -101,8 +101,21 @@ def max_len(text: str) -> tuple[float, int]:
 
 
 def betas(text: str) -> list[float]:
-    """Read Adam's ``beta1 / beta2``."""
-    return [amount(word) for word in text.split("/")]
+    """Read Adam's ``beta1 / beta2``, each below 1."""
+    found = [amount(word) for word in text.split("/")]
+    if len(found) != 2 or max(found) >= 1:
+        raise ValueError
+    return found
+
+
+def amounts(text: str) -> list[str]:
+    """Read numbers with commas or white space between them; they stay the texts that they are."""
+    found = text.replace(",", " ").split()
+    for word in found:
+        amount(word)
+    if not found:
+        raise ValueError
+    return found
 
 
 def token_counts(text: str) -> tuple[Optional[int], Optional[int]]:

@@ -176,8 +176,8 @@ def _read_text(path: Path) -> str:
     if len(content) > LARGEST:
         raise ValueError(f"not a profile: it is larger than {LARGEST // 2**20} MB")
     try:
-        # mail and editors change line ends; the checksum is of a text with Unix ones
-        return content.decode("utf-8").replace("\r\n", "\n")
+        # mail and editors change line ends, and put a mark first: the checksum is of neither
+        return content.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ValueError(f"cannot be read as a profile: line {line} is not UTF-8") from None

@@ -80,6 +80,30 @@ def test_mistakes_of_all_sections_are_said_at_once(tmp_path):
         assert part in message
 
 
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("betas = 0.9", None),
+        ("betas = 0.9 / 0.98 / 0.999", None),
+        ("betas = 0.9 / 1", None),
+        ("betas = 0.9 / 0.98", [0.9, 0.98]),
+        ("no-warmup-lr = 1e-3, 3e-3", ["1e-3", "3e-3"]),
+        ("no-warmup-lr = 1e-3 3e-3", ["1e-3", "3e-3"]),
+        ("no-warmup-lr = 1e-3; 3e-3", None),
+        ("no-warmup-beta2 =", None),
+    ],
+)
+def test_numbers_of_the_training_section(line, expected, tmp_path):
+    path = tmp_path / "own.ini"
+    # a mark before the text, as editors on Windows put it
+    path.write_bytes(f"\ufeff[training]\n{line}\n".encode())
+    if expected is None:
+        with pytest.raises(AdminError, match=f"{line.split(' =')[0]} = .*: must be"):
+            read_recipe(path)
+    else:
+        assert read_recipe(path).get("training", line.split(" =")[0]) == expected
+
+
 def test_contradictions_in_the_data_section(tmp_path):
     path = tmp_path / "own.ini"
     assert "N pairs, but generator is missing" in refused(

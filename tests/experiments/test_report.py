@@ -397,10 +397,11 @@ def test_a_report_of_results_alone_has_the_curves(tmp_path, caplog):
 def test_tables_of_older_releases_have_no_curves(tmp_path):
     rate_rows(tmp_path)
     lines = (tmp_path / "results.tsv").read_text().splitlines()
-    cut = "\n".join(line.rpartition("\t")[0] for line in lines) + "\n"
+    cut = "\n".join(line.rsplit("\t", 2)[0] for line in lines) + "\n"
     (tmp_path / "results.tsv").write_text(cut)
     assert (
-        lines[0].endswith("\tcurve") and results.read(tmp_path / "results.tsv")[0]["curve"] is None
+        lines[0].endswith("\tcurve\tlr")
+        and results.read(tmp_path / "results.tsv")[0]["curve"] is None
     )
 
 

@@ -296,3 +296,7 @@ def test_curves_that_cannot_be_drawn_are_all_named(tmp_path, capsys):
     assert "A appears twice" in said and f"B={empty}: " in said and "C=" in said
     assert f"{one}: must be NAME=RUN" in said
     assert not (tmp_path / "curves.png").exists()
+    assert main(["curves", "--out", str(tmp_path / "curves.txt"), f"A={one}"]) == 1
+    assert "curves.txt: Format 'txt' is not supported" in capsys.readouterr().err
+    assert main(["curves", "--out", str(tmp_path / "x.png"), f"A={one}/train.log/x"]) == 1
+    assert "is missing, or has no validation" in capsys.readouterr().err

@@ -272,6 +272,12 @@ def test_scores_of_any_translation(tmp_path, capsys):
         "chrF",
     ]
     assert all("100.00" in line for line in lines) and "tok:13a" in lines[2]
+    reference.write_text("Ein a-b Hund.")  # without a line end
+    assert main(words) == 0
+    output.write_text("H-0\t-0.1\tein a-b Hund .\n")  # as fairseq-interactive prints it
+    assert main(words) == 1
+    assert "0 references (T lines) and 1 hypotheses" in capsys.readouterr().err
+    output.write_text("T-0\tein a-b Hund .\nH-0\t-0.1\tein a-b Hund .\n")
     reference.write_text("a\nb\n")
     assert main(words) == 1
     assert "1 hypotheses" in capsys.readouterr().err
@@ -290,8 +296,26 @@ def test_a_sweep_over_rates(tiny, capsys, monkeypatch):  # noqa: F811
             found.append((record.flag_of(command, "--seed"), record.flag_of(command, "--lr")))
     # each rate of each method with one seed, before the next seed
     assert found == [("1", "1e-3"), ("1", "6e-3")] * 2 + [("2", "1e-3"), ("2", "6e-3")] * 2
-    assert main([*words, "2e"]) == 1
-    assert "--lr 2e: must be a number" in capsys.readouterr().err
+    # two words for one rate, and a seed twice: one training each
+    assert main([*words, "0.001", "--init-types", "post-ln", "--seeds", "1", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [record.flag_of(line.split(), "--lr") for line in lines if "--lr" in line] == [
+        "1e-3",
+        "6e-3",
+    ]
+
+
+@pytest.mark.parametrize("rate", ["2e", "nan", "inf", "0", "-1e-3"])
+def test_numbers_that_no_training_can_have(rate, tiny, capsys, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(tiny)
+    words = ["tiny.ini", "--data", "data", "--cpu", "--dry-run", f"--lr={rate}", "--beta2=1"]
+    assert main(["sweep", *words, "--seeds", "-1", "3"]) == 1
+    said = capsys.readouterr().err
+    assert f"--lr {rate}: must be a number above 0" in said
+    assert "--beta2 1: must be a number from 0 to below 1" in said
+    assert "--seeds -1: must be from 0 to 4294967295" in said and "--seeds 3" not in said
+    assert main(["train", *words, "--init-type", "admin", "--seed", "4294967296"]) == 1
+    assert "--seed 4294967296: must be" in capsys.readouterr().err
 
 
 def test_how_long_a_translation_may_become(tmp_path):

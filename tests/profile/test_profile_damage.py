@@ -110,9 +110,9 @@ def test_names_are_shown_cut(path):
     assert len(refused(path)) < 400
 
 
-def test_windows_line_ends(path):
+def test_windows_line_ends_and_mark(path):
     expected = load(path)
-    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
     assert load(path) == expected
 
 

@@ -6,7 +6,7 @@
 - ``curves``        learning curves from the runs' logs, and updates to the common loss
 - ``significance``  paired bootstrap between translations of one test set
 - ``rates``         runs at several rates, and each method at its best
-- ``no_warmup``     grids without warm-up
+- ``no_warmup``     grids without warm-up, whose figures ``heatmaps`` draws
 - ``variants``      variants of one method, as in ablations
 - ``blocks``        headings, texts, tables and pictures, without a format
 - ``document``      sections -> blocks: order and words of the report

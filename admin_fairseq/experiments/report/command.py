@@ -84,5 +84,5 @@ def _run_curves(args: Namespace) -> None:
     raise_all("these curves cannot be drawn:", problems)
     try:
         curves.draw(Path(args.out), found)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: of an ending that names no format
         raise AdminError(f"--out {args.out}: {error}") from None

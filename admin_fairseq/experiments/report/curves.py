@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Optional
 
 from ...errors import first_of
-from ...logs import read_log
+from ...logs import Curve, curve_of, read_log
 from .tables import NAMED, Row, label
 
 logger = logging.getLogger(__name__)
-
-Curve = list[tuple[int, float]]  # (updates, validation nll in bits a token), in order of updates
 
 NEVER = "never"
 NO_LOG = "no log"
@@ -28,8 +26,11 @@ def read_curves(rows: Iterable[Row], folder: Path) -> dict[str, Curve]:
     """
     curves: dict[str, Curve] = {}
     missing = []
-    # a run has a row for each test set, and one curve
-    for run, kept in {row["run"]: row["curve"] for row in rows}.items():
+    # a run has a row for each test set, and one curve, which an older row may lack
+    of_rows: dict[str, Optional[Curve]] = {}
+    for row in rows:
+        of_rows[row["run"]] = of_rows.get(row["run"]) or row["curve"]
+    for run, kept in of_rows.items():
         log = folder / run / "train.log"
         curve = read_curve(log) or kept
         if curve:
@@ -46,14 +47,8 @@ def read_curves(rows: Iterable[Row], folder: Path) -> dict[str, Curve]:
 
 def read_curve(log: Path) -> Curve:
     """Return the validation curve of a log of fairseq-train; empty without log or validation."""
-    _, records = read_log(log)
-    curve = []
-    for record in records:
-        # criteria other than cross entropy do not report it, and a damaged log may hold anything
-        bits = record.get("nll_loss")
-        if isinstance(bits, (int, float)):
-            curve.append((record["num_updates"], float(bits)))
-    return curve
+    _, validations = read_log(log)
+    return curve_of(validations)
 
 
 def find_common_loss(rows: Sequence[Row], curves: Mapping[str, Curve]) -> Optional[float]:

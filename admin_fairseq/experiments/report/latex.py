@@ -88,7 +88,9 @@ def _body(table: Table) -> list[str]:
 
 
 def _row(row: Sequence[Cell]) -> str:
-    return " & ".join(_cell(cell) for cell in row) + r" \\"
+    text = " & ".join(_cell(cell) for cell in row) + r" \\"
+    # behind the \\ of the line before, LaTeX would take these for its arguments
+    return "{}" + text if text.startswith(("[", "*")) else text
 
 
 def _cell(cell: Cell) -> str:

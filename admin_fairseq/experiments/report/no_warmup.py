@@ -6,6 +6,7 @@ without warm-up over such a grid). A run that diverged is a cross, whatever its 
 
 from __future__ import annotations
 
+import math
 import re
 import statistics
 from collections import Counter
@@ -17,10 +18,11 @@ from .blocks import Cell, Table
 from .tables import (
     Row,
     canonical,
+    items_of,
     label,
     loss_cell,
     place_of,
-    shared_words,
+    shared_items,
     shown_losses,
     sound_losses,
 )
@@ -62,10 +64,17 @@ def place_in_grid(row: Row) -> tuple[float, float] | None:
     # the first word, as train and sweep write it
     if variant.partition(" ")[0] != _WORD or len(chosen) < 2:
         return None
+    rate, beta2 = peak_rate(chosen["lr"]), peak_rate(chosen["beta2"])
+    return None if rate is None or beta2 is None else (rate, beta2)
+
+
+def peak_rate(text: str) -> float | None:
+    """Return a number of a variant's text; None for one that cannot be on a logarithmic axis."""
     try:
-        return float(chosen["lr"]), float(chosen["beta2"])
+        number = float(text)
     except ValueError:
         return None
+    return number if math.isfinite(number) and number > 0 else None
 
 
 def collect(rows: Sequence[Row]) -> list[Grid]:
@@ -88,11 +97,13 @@ def _make_grid(
 ) -> Grid:
     cells = [cell for of_panel in panels.values() for cell in of_panel]
     # what all have is said once, in the title
-    shared = shared_words([others for _, others, _ in panels])
+    shared = shared_items([others for _, others, _ in panels])
     runs: dict[str, dict[tuple[float, float], list[Row]]] = {}
     for depth, others, method in sorted(panels, key=_order):
-        own = [word.lstrip("-") for word in others.split() if word not in shared]
+        own = [item.lstrip("-") for item in items_of(others) if item not in shared]
         name = " ".join([depth, label(method), *own])
+        if name in runs:  # the same flags in another order are another variant
+            name = f"{depth} {label(method)} {others}"
         for rate, beta2, row in panels[depth, others, method]:
             runs.setdefault(name, {}).setdefault((rate, beta2), []).append(row)
     methods = set(Counter((depth, others) for depth, others, _ in panels).values())
@@ -141,6 +152,7 @@ def draw(path: Path, grid: Grid) -> None:
     """Draw a heatmap of each panel into a PNG file: rate to the right, beta2 up."""
     # matplotlib takes longer to import than a report without figures takes to write
     from ... import plots
+    from .heatmaps import draw_heatmaps
 
     panels: dict[str, list[list[tuple[float | None, str]]]] = {}
     for name, runs in grid.runs.items():
@@ -159,7 +171,7 @@ def draw(path: Path, grid: Grid) -> None:
                 line.append((loss, text))
             panels[name].append(line)
     ticks = [f"{rate:g}" for rate in grid.rates], [f"{beta2:g}" for beta2 in grid.beta2s]
-    figure = plots.draw_heatmaps(
+    figure = draw_heatmaps(
         panels,
         ticks,
         ("peak learning rate", r"$\beta_2$"),

@@ -4,6 +4,7 @@ A method that was tried at one rate alone, chosen for another, has not been give
 each stands at all of its rates, and the best of them can be told.
 """
 
+import logging
 import re
 import statistics
 from collections.abc import Mapping, Sequence
@@ -11,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-from ..recipe import TO_TRAIN, read_recipe
+from ...errors import first_of
+from ..recipe import read_recipe
 from .blocks import Cell, Table
-from .no_warmup import place_in_grid
+from .no_warmup import peak_rate, place_in_grid
 from .sections import Key, Results, Section
 from .tables import Row, canonical, label, loss_cell, place_of
 
@@ -22,6 +24,7 @@ NOTE = (
     "sample standard deviation, of the runs that did not diverge, or of all where all did. Bold: "
     "the best rate of a method, of those at which no run diverged."
 )
+logger = logging.getLogger(__name__)
 _RATE = re.compile(r"(?:^| )lr=(\S+)")
 
 
@@ -107,22 +110,56 @@ def collect(rows: Sequence[Row], recipes: Mapping[str, Path]) -> list[Rates]:
     """
     groups: dict[tuple[str, ...], dict[str, dict[float, list[Row]]]] = {}
     known: dict[tuple[str, str], Optional[float]] = {}
+    unknown: dict[tuple[str, ...], list[str]] = {}
     for row in rows:
         variant = row["variant"] or ""
-        rate = _rate_of(row, variant, recipes, known)
         # those of a grid have a figure of their own
-        if rate is None or place_in_grid(row) is not None:
+        if place_in_grid(row) is not None:
             continue
-        others = without_rate(variant)
-        key: tuple[str, ...] = (row["data"], row["depth"], row["subset"], others)
+        key: tuple[str, ...] = (row["data"], row["depth"], row["subset"], without_rate(variant))
+        rate = _rate_of(row, variant, recipes, known)
+        if rate is None:
+            unknown.setdefault(key, []).append(row["run"])
+            continue
         methods = groups.setdefault(key, {})
         methods.setdefault(canonical(row["init_type"]), {}).setdefault(rate, []).append(row)
     found = []
     for key, runs in groups.items():
         rates = sorted({rate for of_method in runs.values() for rate in of_method})
         if len(rates) > 1:
-            ordered = {method: runs[method] for method in sorted(runs, key=place_of)}
-            found.append(Rates(", ".join(filter(None, key)), key[-1], tuple(rates), ordered))
+            title = ", ".join(filter(None, key))
+            ordered = {method: _once_a_seed(runs[method]) for method in sorted(runs, key=place_of)}
+            found.append(Rates(title, key[-1], tuple(rates), ordered))
+            if key in unknown:
+                logger.warning(
+                    "learning rates, %s: left out, as their rate is not known (evaluate them "
+                    "again, or give --recipes): %s",
+                    title,
+                    ", ".join(first_of(unknown[key])),
+                )
+    return found
+
+
+def _once_a_seed(runs: Mapping[float, Sequence[Row]]) -> dict[float, list[Row]]:
+    """Return the rows of a method without those that repeat a rate and seed, which is warned of.
+
+    A run with ``--lr`` at the recipe's own rate is the recipe's run once more. One that was
+    translated counts before one that was not.
+    """
+    found: dict[float, list[Row]] = {}
+    for rate, rows in runs.items():
+        of_seed: dict[int, Row] = {}
+        for row in sorted(rows, key=lambda row: row["bleu"] is None):
+            kept = of_seed.setdefault(row["seed"], row)
+            if kept is not row:
+                logger.warning(
+                    "learning rates: %s is %s again, at the same rate and with the same seed: "
+                    "only the latter counts",
+                    row["run"],
+                    kept["run"],
+                )
+        # in the order of results.tsv
+        found[rate] = [row for row in rows if of_seed[row["seed"]] is row]
     return found
 
 
@@ -137,18 +174,17 @@ def _rate_of(
     recipes: Mapping[str, Path],
     known: dict[tuple[str, str], Optional[float]],
 ) -> Optional[float]:
-    """Return the peak rate of a run; None where neither its variant nor a recipe tells it."""
+    """Return the peak rate of a run; None where neither its line nor a recipe tells it."""
+    if row["lr"] is not None:
+        return row["lr"] if row["lr"] > 0 else None
     match = _RATE.search(variant)
     if match:
-        try:
-            return float(match[1])
-        except ValueError:
-            return None
+        return peak_rate(match[1])
     key = (row["data"], row["depth"])
     if key not in known:
         known[key] = None
         if row["data"] in recipes:
-            recipe = read_recipe(recipes[row["data"]], TO_TRAIN)
+            recipe = read_recipe(recipes[row["data"]])
             known[key] = recipe.get("training", "lr", row["depth"])
     return known[key]
 

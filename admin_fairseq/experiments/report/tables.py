@@ -1,5 +1,6 @@
 """The lines of one table: a method at a depth, its means over seeds beside the paper's number."""
 
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from ..published import Published
 
 Row = dict[str, Any]  # one line of results.tsv: column -> value, None where it is empty
 
+_FLAG = re.compile("--?[a-zA-Z]")  # and not -0.5, which is a flag's value
 DIGITS = 2
 NAMED = 5  # missing files that a warning names: a results.tsv may have come without any of them
 # column of results.tsv -> name in tables
@@ -52,10 +54,27 @@ def sound_losses(rows: Sequence[Row]) -> list[float]:
     return [loss for loss in losses if loss is not None]
 
 
-def shared_words(variants: Sequence[str]) -> list[str]:
-    """Return the words that all of one variant or more have, in the order of the first."""
-    words = [variant.split() for variant in variants]
-    return [word for word in words[0] if all(word in other for other in words)]
+def items_of(variant: str) -> list[str]:
+    """Return a variant's changes, each whole: ``lr=1e-3``, and a flag with its values.
+
+    Of ``--clip-norm 0.1 --dropout 0.1`` both end in 0.1: as words alone they could not be told.
+    """
+    items: list[str] = []
+    in_flag = False
+    for word in variant.split():
+        is_flag = _FLAG.match(word) is not None
+        if in_flag and not is_flag:
+            items[-1] += f" {word}"
+        else:
+            items.append(word)
+        in_flag = in_flag or is_flag
+    return items
+
+
+def shared_items(variants: Sequence[str]) -> list[str]:
+    """Return the changes that all of one variant or more have, in the order of the first."""
+    items = [items_of(variant) for variant in variants]
+    return [item for item in items[0] if all(item in other for other in items)]
 
 
 def shown_losses(rows: Sequence[Row]) -> list[float]:

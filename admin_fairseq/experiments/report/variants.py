@@ -16,12 +16,13 @@ from .tables import (
     Line,
     Row,
     canonical,
+    items_of,
     label,
     make_lines,
     mean_sd,
     measures_in,
     place_of,
-    shared_words,
+    shared_items,
 )
 
 NOTE = (
@@ -61,35 +62,58 @@ def collect(rows: Sequence[Row]) -> list[Variants]:
             if len({_own_changes(variant) for variant in variants}) > 1
         }
         if several:
-            shared = shared_words([v for variants in several.values() for v in variants])
+            shared = shared_items([v for variants in several.values() for v in variants])
             lines = [line for v in several.values() for line in _lines(v, shared)]
             found.append(Variants(", ".join([*key, *shared]), lines))
     return found
 
 
 def _own_changes(variant: str) -> tuple[str, ...]:
-    """Return a variant's words without its peak learning rate and its updates."""
-    words = without_rate(variant).split()
-    return tuple(word for word in words if not word.startswith("updates="))
+    """Return a variant's changes without its peak learning rate and its updates."""
+    items = items_of(without_rate(variant))
+    return tuple(item for item in items if not item.startswith("updates="))
 
 
 def _lines(
     variants: dict[str, list[Row]], shared: Sequence[str]
 ) -> Iterator[tuple[str, Line, list[float] | None]]:
-    # sorted is stable: variants of as many words stay in the order of results.tsv
-    ordered = sorted(variants, key=lambda variant: len(variant.split()))
+    # sorted is stable: variants of as many changes stay in the order of results.tsv
+    ordered = sorted(variants, key=lambda variant: len(items_of(variant)))
     plainest = {row["seed"]: row["valid_nll"] for row in variants[ordered[0]]}
     for variant in ordered:
-        rows = variants[variant]
-        (line,) = make_lines(rows, {}, {})
-        own = " ".join(word for word in variant.split() if word not in shared)
-        differences = None
-        if variant != ordered[0]:
-            pairs = [(row["valid_nll"], plainest.get(row["seed"])) for row in rows]
-            differences = [
-                loss - before for loss, before in pairs if loss is not None and before is not None
-            ]
-        yield own, line, differences
+        own = " ".join(item for item in items_of(variant) if item not in shared)
+        decoded = _by_decoding(variants[variant])
+        for way, rows in decoded.items():
+            (line,) = make_lines(rows, {}, {})
+            differences = None
+            if variant != ordered[0]:
+                pairs = [(row["valid_nll"], plainest.get(row["seed"])) for row in rows]
+                differences = [
+                    loss - before
+                    for loss, before in pairs
+                    if loss is not None and before is not None
+                ]
+            name = ", ".join(filter(None, [own, way])) if len(decoded) > 1 else own
+            yield name, line, differences
+
+
+def _by_decoding(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Return how translations were made -> rows: scores of two ways have no mean.
+
+    Rows without a translation, which are of every way, stand with the first.
+    """
+    found: dict[str, list[Row]] = {}
+    alone = []
+    for row in rows:
+        way = ", ".join(filter(None, (row["averaged"], row["decoding"])))
+        if way:
+            found.setdefault(way, []).append(row)
+        else:
+            alone.append(row)
+    first = next(iter(found), "")
+    if alone:
+        found.setdefault(first, []).extend(alone)
+    return found
 
 
 def table(found: Variants) -> Table:

@@ -4,7 +4,7 @@ import math
 import os
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from ...errors import AdminError, raise_all
 from ...files import locked
@@ -146,6 +146,7 @@ def _facts(folder: Path, run: dict[str, Any], ended: Outcome, table: Path) -> Ro
         "depth": settings["layers"],
         "seed": settings["seed"],
         "updates": log.last_update,
+        "lr": _rate(run),
         "diverged": None,
         "valid_nll": None,
         "wall_clock": record.wall_clock(folder),
@@ -160,6 +161,15 @@ def _facts(folder: Path, run: dict[str, Any], ended: Outcome, table: Path) -> Ro
     # a report of results.tsv alone, without the runs, has their curves
     row["curve"] = [(update, round(bits, 4)) for update, bits in log.curve if math.isfinite(bits)]
     return row
+
+
+def _rate(run: dict[str, Any]) -> Optional[float]:
+    """Return the peak learning rate of a run's command; None where it is no one number."""
+    try:
+        rate = float(record.flag_of(run["command"], "--lr") or "")
+    except ValueError:
+        return None
+    return rate if math.isfinite(rate) else None
 
 
 def _translate_and_score(

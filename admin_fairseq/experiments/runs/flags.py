@@ -1,5 +1,6 @@
 """The flags that ``train`` and ``sweep`` share, and the settings that they ask for."""
 
+import math
 import os
 from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 from pathlib import Path
@@ -120,16 +121,31 @@ def check_numbers(args: Namespace) -> None:
     if gpus and (args.processes or 1) > gpus:
         problems.append(f"--processes {args.processes}: there are {gpus} GPUs (or add --cpu)")
     rates = args.lr if isinstance(args.lr, list) else [args.lr]
-    for flag, text in (*(("--lr", rate) for rate in rates), ("--beta2", args.beta2)):
-        try:
-            float(text or 0)
-        except ValueError:
-            problems.append(f"{flag} {text}: must be a number")
+    for text in filter(None, rates):
+        if not 0 < _number(text) < math.inf:
+            problems.append(f"--lr {text}: must be a number above 0")
+    if args.beta2 and not 0 <= _number(args.beta2) < 1:
+        problems.append(f"--beta2 {args.beta2}: must be a number from 0 to below 1")
+    flag, seeds = "--seed", [getattr(args, "seed", None)]
+    if hasattr(args, "seeds"):
+        flag, seeds = "--seeds", args.seeds or []
+    for seed in seeds:
+        # numpy takes no others
+        if seed is not None and not 0 <= seed < 2**32:
+            problems.append(f"{flag} {seed}: must be from 0 to {2**32 - 1}")
     layers = args.layers if isinstance(args.layers, list) else [args.layers or "1-1"]
     for depth in layers:
         if not DEPTH.fullmatch(depth):
             problems.append(f"--layers {depth}: must be ENCODER-DECODER, such as 18-18")
     raise_all("these flags cannot work:", problems)
+
+
+def _number(text: str) -> float:
+    """Return a number, or NaN, which is within no bounds."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def make_settings(

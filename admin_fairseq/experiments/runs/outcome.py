@@ -36,9 +36,9 @@ from typing import Any
 
 from ...errors import AdminError
 from ...files import locked
-from ...logs import Record
+from ...logs import Curve, Record
 from ..recipe import read_recipe
-from .record import Curve, Log, Outcome, flag_of, load_log, load_outcome, load_run, save_outcome
+from .record import Log, Outcome, flag_of, load_log, load_outcome, load_run, save_outcome
 from .unigram import unigram_bits
 
 logger = logging.getLogger(__name__)
@@ -66,7 +66,8 @@ def crash_reason(text: str) -> str | None:
 def first_non_finite(records: list[Record]) -> int | None:
     """Return the update of the first record whose loss is not finite, or None."""
     for record in records:
-        if not math.isfinite(float(record.get("loss", 0))):
+        loss = record.get("loss")
+        if isinstance(loss, (int, float)) and not math.isfinite(loss):
             return int(record["num_updates"])
     return None
 

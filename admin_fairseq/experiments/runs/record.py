@@ -14,10 +14,9 @@ from typing import Any
 
 from ...errors import AdminError
 from ...files import replacing
-from ...logs import Record, read_log
+from ...logs import Curve, Record, curve_of, read_log
 
 Outcome = dict[str, Any]
-Curve = list[tuple[int, float]]  # (updates, validation nll in bits a token)
 
 
 def write_json(path: Path, facts: dict[str, Any]) -> None:
@@ -74,7 +73,7 @@ class Log:
     @property
     def curve(self) -> Curve:
         """The validation curve."""
-        return [(record["num_updates"], float(record["nll_loss"])) for record in self.valid]
+        return curve_of(self.valid)
 
 
 def load_log(folder: str | Path) -> Log:

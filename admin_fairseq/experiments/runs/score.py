@@ -5,6 +5,7 @@ from typing import Any
 
 from ...errors import AdminError
 from ...logs import read_generation
+from .translation import read_reference
 
 
 def add_parser(commands: Any) -> None:
@@ -41,12 +42,8 @@ def run(args: Namespace) -> None:
     """
     from ..scores import scores
 
-    try:
-        tokenised_references, hypotheses = read_generation(args.output)
-        with open(args.reference, encoding="utf-8") as file:
-            references = file.read().split("\n")[:-1]
-    except (OSError, UnicodeDecodeError) as error:
-        raise AdminError(f"cannot be read: {error}") from None
+    tokenised_references, hypotheses = read_generation(args.output)
+    references = read_reference(args.reference)
     if len(hypotheses) != len(references):
         raise AdminError(
             f"{args.output} has {len(hypotheses)} hypotheses, {args.reference} has "

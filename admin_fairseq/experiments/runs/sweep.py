@@ -108,11 +108,22 @@ def grid(args: Namespace, recipe: Recipe) -> list[Settings]:
         seeds = seeds[:1]
     cells = []
     # a grid brings rates of its own
-    rates = [""] if args.no_warmup_grid else args.lr or [""]
+    rates = [""] if args.no_warmup_grid else _once(args.lr) or [""]
     # a seed at a time: a stopped sweep has seen every method and rate once before it repeats any
-    for seed, layers, method, rate in product(seeds, args.layers or recipe.depths, methods, rates):
+    depths = args.layers or recipe.depths
+    # named twice is trained once: two trainings in one folder would be in each other's way
+    once = [dict.fromkeys(choices) for choices in (seeds, depths, methods, rates)]
+    for seed, layers, method, rate in product(*once):
         cells.append(make_settings(args, recipe, method, layers, seed, rate))
     return _without_warmup(cells, args.lr, recipe) if args.no_warmup_grid else cells
+
+
+def _once(rates: list[str]) -> list[str]:
+    """Return rates without those that are another one in other words, such as 1e-3 and 0.001."""
+    found: dict[float, str] = {}
+    for rate in rates:
+        found.setdefault(float(rate), rate)
+    return list(found.values())
 
 
 def _methods(words: list[str]) -> list[str]:
@@ -131,7 +142,7 @@ def _methods(words: list[str]) -> list[str]:
 
 
 def _without_warmup(cells: list[Settings], lrs: list[str], recipe: Recipe) -> list[Settings]:
-    rates = lrs or recipe.get("training", "no-warmup-lr")
+    rates = _once(lrs or recipe.get("training", "no-warmup-lr") or [])
     beta2s = recipe.get("training", "no-warmup-beta2")
     if not rates or not beta2s:
         raise AdminError(

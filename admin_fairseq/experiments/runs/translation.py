@@ -157,16 +157,20 @@ def _run_logged(words: Sequence[str], target: Path, part: Path) -> None:
 
 
 def raw_reference(data: str | Path, subset: str, lang: str) -> list[str]:
-    r"""Return the lines of the raw reference; lines end at ``\n`` alone.
+    """Return the lines of the raw reference of a test set; errors are those of read_reference."""
+    return read_reference(Path(data) / "raw" / f"{subset}.{lang}")
+
+
+def read_reference(path: str | Path) -> list[str]:
+    r"""Return the lines of a reference; lines end at ``\n`` alone, the last one may lack it.
 
     Raises:
-        AdminError: if it is missing.
+        AdminError: if it cannot be read.
     """
-    path = Path(data) / "raw" / f"{subset}.{lang}"
     try:
         with open(path, encoding="utf-8", newline="\n") as file:
             text = file.read()
     except (OSError, UnicodeDecodeError) as error:
-        raise AdminError(f"{path}: the raw reference of {subset} cannot be read: {error}") from None
+        raise AdminError(f"{path}: this reference cannot be read: {error}") from None
     lines = text.split("\n")
     return lines[:-1] if text.endswith("\n") else lines

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import subprocess
 from pathlib import Path
 
-from ...logs import Record
+from ...logs import TRAINING, Record, records_in
 from . import outcome
 
 logger = logging.getLogger(__name__)
@@ -28,12 +27,20 @@ def wait_and_watch(process: subprocess.Popen, log: Path, begun: int) -> int | No
         begun: the size of the log when the training was started, in bytes.
     """
     shown = 0
+    subset = ""
     while True:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(POLL)
         text = text_since(log, begun)
-        bad = outcome.first_non_finite(_losses(text))
-        shown = _show_validation(log.parent, text, shown)
+        if process.returncode is None:
+            text = text[: text.rfind("\n") + 1]  # the last line may be half written
+        records = list(records_in(text.split("\n")))
+        bad = outcome.first_non_finite([record for kind, record in records if kind == TRAINING])
+        for kind, _ in records:
+            # of several validation sets the first counts
+            subset = subset or (kind if kind != TRAINING else "")
+        validations = [record for kind, record in records if kind == subset]
+        shown = _show_validation(log.parent, validations, shown)
         begun = max(begun, log.stat().st_size - _AGAIN)
         if bad is not None or process.returncode is not None:
             return bad
@@ -46,36 +53,19 @@ def text_since(log: Path, begun: int) -> str:
         return file.read().decode(errors="replace")
 
 
-def _losses(text: str) -> list[Record]:
-    losses = []
-    for record in _records(text, "train_inner"):
-        update = int(record["num_updates"])
-        losses.append({"loss": record.get("loss", 0), "num_updates": update})
-    return losses
-
-
-def _show_validation(folder: Path, text: str, shown: int) -> int:
-    """Log the last validation in a log's text, unless that is done; return its update.
+def _show_validation(folder: Path, validations: list[Record], shown: int) -> int:
+    """Log the last validation, unless that is done; return its update.
 
     Args:
         folder: of the run.
-        text: a part of its log.
+        validations: their records, in the order of the log.
         shown: the update of the validation that was logged last.
     """
-    for record in _records(text, "valid")[-1:]:
-        update = int(record["valid_num_updates"])
-        if update > shown:
-            shown = update
-            perplexity = float(record.get("valid_ppl", "nan"))
-            logger.info("%s: update %d, perplexity %.2f", folder.name, update, perplexity)
+    for record in validations[-1:]:
+        if record["num_updates"] > shown:
+            shown = record["num_updates"]
+            # a criterion of one's own may have none
+            perplexity = record.get("ppl", "unknown")
+            text = f"{perplexity:.2f}" if isinstance(perplexity, (int, float)) else perplexity
+            logger.info("%s: update %d, perplexity %s", folder.name, shown, text)
     return shown
-
-
-def _records(text: str, kind: str) -> list[Record]:
-    """Return the records of a kind, train_inner or valid, that were written to their end."""
-    records = []
-    for line in text.splitlines():
-        found = line.partition(f" | {kind} | ")[2]
-        if found.startswith("{") and found.endswith("}"):
-            records.append(json.loads(found))
-    return records
