@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import logging
-import math
 import os
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence

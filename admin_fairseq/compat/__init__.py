@@ -21,6 +21,7 @@ an idea:
 - ``numpy_names``   names that numpy 2 no longer has
 - ``precision``     ``--bf16``
 - ``shutdown``      ending a process in the middle of an epoch
+- ``epochs``        ``--update-epoch-batch-itr``
 - ``marks``         which functions have their workaround already
 
 The modules import fairseq inside of their functions: ``needs`` imports it first, and silences what
@@ -36,6 +37,7 @@ from .data import join_parts_without_upsampling
 from .diverse_beam import count_diversity_by_row
 from .early_stopping import keep_patience
 from .ema import average_every_weight_once
+from .epochs import end_workers_of_past_epochs
 from .evaluation import evaluate_no_flags
 from .loading import allow_checkpoint_classes, trust_broadcasts, verify_what_is_loaded
 from .nan_detector import report_nan
@@ -67,5 +69,6 @@ def apply() -> None:
     report_nan()
     keep_patience()
     average_every_weight_once()
+    end_workers_of_past_epochs()
     atexit.unregister(stop_data_loading)
     atexit.register(stop_data_loading)
