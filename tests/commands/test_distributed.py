@@ -1,5 +1,6 @@
 """Two processes on the CPU (gloo), started as docs/processes.md says."""
 
+import os
 import socket
 
 import pytest
@@ -11,6 +12,7 @@ from admin_fairseq.profile import first_step
 from admin_fairseq.profile.measure import profile_omega
 from admin_fairseq.profile.shape import with_shape
 from admin_fairseq.sites import named_sites
+from tests import warm
 from tests.helpers import TRAIN_FLAGS, USER_DIR, adaptive, batch, run, train
 
 TWO = """--cpu --ddp-backend legacy_ddp --distributed-backend gloo --distributed-init-method env://
@@ -21,9 +23,10 @@ def train_in_two(data_bin, save_dir, *flags):
     words = [f"'{word}'" for word in TRAIN_FLAGS] + list(flags)
     command = f"exec fairseq-train {data_bin} --user-dir {USER_DIR} --save-dir {save_dir} "
     command += " ".join(words + TWO.split())
-    return run(
-        "torchrun", "--standalone", "--nproc-per-node", "2", "--no-python", "bash", "-c", command
-    )
+    # both processes are forks of the warm one: torch and fairseq take longer than their work
+    path = f"{warm.shared().folder}/bin{os.pathsep}{os.environ['PATH']}"
+    start = ["torchrun", "--standalone", "--nproc-per-node", "2", "--no-python"]
+    return run(*start, "bash", "-c", command, env={"PATH": path})
 
 
 @pytest.fixture(scope="module")
