@@ -146,7 +146,7 @@ def test_damage_is_named_by_line_and_column_all_at_once(tmp_path):
     for part in (
         "line 2, column depth",
         "line 2, column seed",
-        "line 3: 26 cells",
+        "line 3: 27 cells",
         "line 5: run c",
     ):
         assert part in str(error.value)
