@@ -101,7 +101,7 @@ def draw_rates(
                 )
     axis.set_xscale("log")
     rates = sorted({rate for of_rate in lines.values() for rate in of_rate})
-    axis.set_xticks(rates, [_power_of_ten(rate) for rate in rates])
+    axis.set_xticks(rates, [_power_of_ten(rate) for rate in rates], fontsize=7)
     axis.set_xticks([], minor=True)
     axis.set_xlabel("peak learning rate (x: diverged)")
     axis.set_ylabel("final validation nll per token (bits)")
