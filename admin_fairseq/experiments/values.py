@@ -108,6 +108,15 @@ def betas(text: str) -> list[float]:
     return found
 
 
+def positive_number(text: str) -> Optional[float]:
+    """Return a finite number above 0, such as a learning rate; None for any other text."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and number > 0 else None
+
+
 def amounts(text: str) -> list[str]:
     """Read numbers with commas or white space between them; they stay the texts that they are."""
     found = text.replace(",", " ").split()

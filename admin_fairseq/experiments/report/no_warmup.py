@@ -6,7 +6,6 @@ without warm-up over such a grid). A run that diverged is a cross, whatever its 
 
 from __future__ import annotations
 
-import math
 import re
 import statistics
 from collections import Counter
@@ -14,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..values import positive_number
 from .blocks import Cell, Table
 from .tables import (
     Row,
@@ -64,17 +64,8 @@ def place_in_grid(row: Row) -> tuple[float, float] | None:
     # the first word, as train and sweep write it
     if variant.partition(" ")[0] != _WORD or len(chosen) < 2:
         return None
-    rate, beta2 = peak_rate(chosen["lr"]), peak_rate(chosen["beta2"])
+    rate, beta2 = positive_number(chosen["lr"]), positive_number(chosen["beta2"])
     return None if rate is None or beta2 is None else (rate, beta2)
-
-
-def peak_rate(text: str) -> float | None:
-    """Return a number of a variant's text; None for one that cannot be on a logarithmic axis."""
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) and number > 0 else None
 
 
 def collect(rows: Sequence[Row]) -> list[Grid]:

@@ -14,8 +14,9 @@ from typing import Optional
 
 from ...errors import first_of
 from ..recipe import read_recipe
+from ..values import positive_number
 from .blocks import Cell, Table
-from .no_warmup import peak_rate, place_in_grid
+from .no_warmup import place_in_grid
 from .sections import Key, Results, Section
 from .tables import Row, canonical, label, loss_cell, place_of
 
@@ -179,7 +180,7 @@ def _rate_of(
         return row["lr"] if row["lr"] > 0 else None
     match = _RATE.search(variant)
     if match:
-        return peak_rate(match[1])
+        return positive_number(match[1])
     key = (row["data"], row["depth"])
     if key not in known:
         known[key] = None

@@ -4,13 +4,14 @@ import math
 import os
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from ...errors import AdminError, raise_all
 from ...files import locked
 from ...logs import read_generation
 from .. import results
 from ..recipe import TO_TRAIN, Recipe, read_recipe
+from ..values import positive_number
 from . import outcome, record, runs
 from .record import Outcome
 from .start import run_command
@@ -146,7 +147,8 @@ def _facts(folder: Path, run: dict[str, Any], ended: Outcome, table: Path) -> Ro
         "depth": settings["layers"],
         "seed": settings["seed"],
         "updates": log.last_update,
-        "lr": _rate(run),
+        # fairseq takes several rates too: such a run has no one number
+        "lr": positive_number(record.flag_of(run["command"], "--lr") or ""),
         "diverged": None,
         "valid_nll": None,
         "wall_clock": record.wall_clock(folder),
@@ -161,15 +163,6 @@ def _facts(folder: Path, run: dict[str, Any], ended: Outcome, table: Path) -> Ro
     # a report of results.tsv alone, without the runs, has their curves
     row["curve"] = [(update, round(bits, 4)) for update, bits in log.curve if math.isfinite(bits)]
     return row
-
-
-def _rate(run: dict[str, Any]) -> Optional[float]:
-    """Return the peak learning rate of a run's command; None where it is no one number."""
-    try:
-        rate = float(record.flag_of(run["command"], "--lr") or "")
-    except ValueError:
-        return None
-    return rate if math.isfinite(rate) else None
 
 
 def _translate_and_score(

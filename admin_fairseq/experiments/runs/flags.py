@@ -1,13 +1,12 @@
 """The flags that ``train`` and ``sweep`` share, and the settings that they ask for."""
 
-import math
 import os
 from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 from pathlib import Path
 
 from ...errors import raise_all
 from ..recipe import Recipe, recipe_names
-from ..values import DEPTH
+from ..values import DEPTH, amount, positive_number
 from . import devices, machine
 from .settings import Settings
 
@@ -122,9 +121,9 @@ def check_numbers(args: Namespace) -> None:
         problems.append(f"--processes {args.processes}: there are {gpus} GPUs (or add --cpu)")
     rates = args.lr if isinstance(args.lr, list) else [args.lr]
     for text in filter(None, rates):
-        if not 0 < _number(text) < math.inf:
+        if positive_number(text) is None:
             problems.append(f"--lr {text}: must be a number above 0")
-    if args.beta2 and not 0 <= _number(args.beta2) < 1:
+    if args.beta2 and not _is_beta(args.beta2):
         problems.append(f"--beta2 {args.beta2}: must be a number from 0 to below 1")
     flag, seeds = "--seed", [getattr(args, "seed", None)]
     if hasattr(args, "seeds"):
@@ -140,12 +139,11 @@ def check_numbers(args: Namespace) -> None:
     raise_all("these flags cannot work:", problems)
 
 
-def _number(text: str) -> float:
-    """Return a number, or NaN, which is within no bounds."""
+def _is_beta(text: str) -> bool:
     try:
-        return float(text)
+        return amount(text) < 1
     except ValueError:
-        return math.nan
+        return False
 
 
 def make_settings(

@@ -110,10 +110,9 @@ def grid(args: Namespace, recipe: Recipe) -> list[Settings]:
     # a grid brings rates of its own
     rates = [""] if args.no_warmup_grid else _once(args.lr) or [""]
     # a seed at a time: a stopped sweep has seen every method and rate once before it repeats any
-    depths = args.layers or recipe.depths
     # named twice is trained once: two trainings in one folder would be in each other's way
-    once = [dict.fromkeys(choices) for choices in (seeds, depths, methods, rates)]
-    for seed, layers, method, rate in product(*once):
+    depths = dict.fromkeys(args.layers or recipe.depths)
+    for seed, layers, method, rate in product(dict.fromkeys(seeds), depths, methods, rates):
         cells.append(make_settings(args, recipe, method, layers, seed, rate))
     return _without_warmup(cells, args.lr, recipe) if args.no_warmup_grid else cells
 
